@@ -26,7 +26,7 @@ def enable(chip: str | None = None, devices: int | None = None) -> None:
     if "torch" in sys.modules:
         raise HeituError(
             "heitu.enable() came too late: torch is already imported in this process.",
-            hint="Restart it (in a notebook: restart the kernel) and call heitu.enable() before `import torch`.",
+            hint="Restart it (a notebook: its kernel) and call heitu.enable() before `import torch`.",
             exit_code=ExitCode.TORCH_IMPORTED,
         )
     from heitu.launch.environment import activate_here

@@ -15,12 +15,9 @@ from heitu.settings import settings
 
 def cache_path() -> Path:
     """Where the cache is or would be: HEITU_CACHE_DIR, or the user's cache directory."""
-    chosen = settings.cache_dir
-    if chosen is not None:
-        return chosen
-    import platformdirs
-
-    return platformdirs.user_cache_path("heitu", appauthor=False)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG rules: what is not absolute counts as unset.
+    return settings.cache_dir or (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "heitu"
 
 
 def check_private(path: Path) -> None:
@@ -29,16 +26,20 @@ def check_private(path: Path) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise _refused(f"{path} is not a directory.")
     if status.st_uid != os.geteuid():
-        raise _refused(f"{path} belongs to user id {status.st_uid}, and this process is user id {os.geteuid()}.")
+        raise _refused(f"{path} belongs to user id {status.st_uid}; this process has {os.geteuid()}.")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise _refused(
             f"{path} can be written by others (mode {stat.S_IMODE(status.st_mode):04o}).",
-            f"Run `chmod go-w {path}` if you trust what is in it, or set HEITU_CACHE_DIR to another directory.",
+            f"Run `chmod go-w {path}` if you trust what is in it, or set HEITU_CACHE_DIR elsewhere.",
         )
 
 
 def private_cache() -> Path:
-    """The cache directory, made with mode 0700 where there was none. Raises HeituError if it is not private."""
+    """The cache directory, made with mode 0700 where there was none.
+
+    Raises:
+        HeituError: it is not private, or cannot be made.
+    """
     path = cache_path()
     try:
         check_private(path)
@@ -57,5 +58,16 @@ def private_cache() -> Path:
     return path
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees either all of it or the one before."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def _refused(message: str, hint: str = "Set HEITU_CACHE_DIR to a directory of your own.") -> HeituError:
-    return HeituError(f"The cache directory is refused: {message}", hint=hint, exit_code=ExitCode.CACHE_REFUSED)
+    message = f"The cache directory is refused: {message}"
+    return HeituError(message, hint=hint, exit_code=ExitCode.CACHE_REFUSED)

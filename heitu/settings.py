@@ -124,7 +124,7 @@ class SettingRow(NamedTuple):
 class Settings:
     """The settings in force, read from the environment when asked for."""
 
-    enable = Setting("HEITU_ENABLE", False, parse_flag, "the launcher's mark on its children; not for hand use")
+    enable = Setting("HEITU_ENABLE", False, parse_flag, "the launcher's mark; not for hand use")
     devices = Setting("HEITU_DEVICES", 1, parse_devices, "number of emulated devices")
     memory = Setting[int | None](
         "HEITU_MEMORY", None, parse_memory, 'memory of one device, e.g. "80GiB"; unset: the device\'s own'
@@ -162,9 +162,7 @@ class Settings:
 
     def rows(self) -> list[SettingRow]:
         """The table that is printed. Raises HeituError on a value that cannot be read."""
-        return [
-            SettingRow(s.variable, str(s.read()), s.variable in os.environ, s.doc) for s in self
-        ]
+        return [SettingRow(s.variable, str(s.read()), s.variable in os.environ, s.doc) for s in self]
 
 
 settings = Settings()

@@ -41,7 +41,8 @@ class BuildProgress(AbstractContextManager["BuildProgress"]):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("heitu: {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        title = TextColumn("heitu: {task.description}")
+        columns = (title, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self._bar.add_task(self._title, total=self._total)
         self._bar.start()

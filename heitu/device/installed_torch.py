@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
-import mmap
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,15 +14,17 @@ TESTED = "2.13"
 CPU_INSTALL = "pip install 'torch==2.13.0+cpu' --extra-index-url https://download.pytorch.org/whl/cpu"
 
 
-@dataclass(frozen=True)
 class InstalledTorch:
-    """Facts about a torch package on disk."""
+    """Facts about the torch package in the directory `root`."""
 
-    root: Path  # the package's directory
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
     @cached_property
     def _version_module(self) -> dict[str, str | None]:
         """The string constants of torch/version.py; empty for a file that cannot be read."""
+        import ast
+
         try:
             tree = ast.parse((self.root / "version.py").read_text(encoding="utf-8"))
         except (OSError, SyntaxError, ValueError):
@@ -88,7 +87,8 @@ class InstalledTorch:
         Up to torch 2.8 that name carries the ABI number of the compiler of the wheel; an extension that
         is to know torch's Python types has to claim the same one.
         """
-        found = _search(self.library_dir / "libtorch_python.so", rb"__pybind11_internals_v\d+_\w*?(_cxxabi\d+)")
+        library = self.library_dir / "libtorch_python.so"
+        found = _search(library, rb"__pybind11_internals_v\d+_\w*?(_cxxabi\d+)")
         return found[1].decode() if found else None
 
     def check_usable(self) -> None:
@@ -142,6 +142,8 @@ def require_torch() -> InstalledTorch:
 
 
 def _search(path: Path, pattern: bytes) -> re.Match[bytes] | None:
+    import mmap
+
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
             found = re.search(pattern, text)

@@ -80,14 +80,14 @@ def link_flags(torch: InstalledTorch, portable: bool) -> list[str]:
     return flags
 
 
-class ToolFailed(Exception):
+class ToolError(Exception):
     """A compiler or linker process that did not do its work."""
 
     def __init__(self, what: str, returncode: int, output: str) -> None:
         super().__init__(what)
         self.what = what
         self.returncode = returncode
-        self.output = output
+        self.output = output  # the command line, then what the tool said
 
     def explain(self, log: Path) -> HeituError:
         """The sentence for the user; the whole output lies in `log`."""
@@ -100,11 +100,11 @@ class ToolFailed(Exception):
                 exit_code=ExitCode.COMPILE_FAILED,
             )
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
-        first = next((line for line in lines if re.search(r"\b(fatal )?error\b|undefined reference", line)), None)
-        said = first or (lines[0] if lines else f"it ended with code {self.returncode} and said nothing")
+        errors = [line for line in lines[1:] if re.search(r"\berror\b|undefined reference", line)]
+        said = (errors or lines[1:] or [f"it ended with code {self.returncode} and said nothing"])[0]
         return HeituError(
             f"The core does not compile ({self.what}): {said}",
-            hint=f"The whole log: {log}. A compiler of gcc 11 or clang 14 or newer is needed; CXX chooses one.",
+            hint=f"The whole log: {log}. It takes gcc 11, clang 14 or newer; CXX chooses a compiler.",
             exit_code=ExitCode.COMPILE_FAILED,
         )
 
@@ -126,7 +126,7 @@ def run_tool(what: str, command: list[str], running: set[subprocess.Popen[str]])
         running: where the process is listed while it runs, so that it can be ended from outside.
 
     Raises:
-        ToolFailed: it ended with another code than 0.
+        ToolError: it ended with another code than 0.
     """
     # English messages, because the cause of a failure is read out of them.
     environment = {**os.environ, "LC_ALL": "C"}
@@ -145,5 +145,5 @@ def run_tool(what: str, command: list[str], running: set[subprocess.Popen[str]])
     finally:
         running.discard(process)
     if process.returncode:
-        raise ToolFailed(what, process.returncode, f"$ {shlex.join(command)}\n{output}")
+        raise ToolError(what, process.returncode, f"$ {shlex.join(command)}\n{output}")
     return output
