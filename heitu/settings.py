@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -151,6 +150,8 @@ class Settings:
         known = [setting.variable for setting in self]
         for variable in sorted(os.environ):
             if variable.startswith("HEITU_") and variable not in known:
+                import difflib
+
                 close = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)
                 raise HeituError(
                     f"{variable} is not a setting of Heitu.",

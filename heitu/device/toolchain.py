@@ -16,6 +16,7 @@ from heitu.errors import ExitCode, HeituError
 
 MODULE = "heitu_core"
 CANDIDATES = ("c++", "g++", "clang++")
+OLDEST_COMPILERS = {"gcc": 11, "clang": 14}
 
 
 @dataclass(frozen=True)

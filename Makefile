@@ -1,0 +1,34 @@
+# Every target makes its own virtual environment in .venv first; it takes Python 3.10 to 3.13, a C++ compiler
+# and make. TORCH chooses another CPU build of torch: make test TORCH=torch==2.9.0+cpu
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0+cpu
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
+
+.PHONY: demo test lint clean
+
+demo: $(STAMP)
+	$(BIN)/heitu run examples/train_gpt.py --out examples/out
+
+test: lint
+	$(BIN)/python -m pytest tests/unit
+	$(BIN)/heitu run -m pytest tests/device
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
+
+# The stamp is the last thing written: an install that broke off is done again.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet '$(TORCH)' --extra-index-url $(TORCH_INDEX)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache

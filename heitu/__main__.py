@@ -1,0 +1,5 @@
+"""`python -m heitu` is `heitu`."""
+
+from heitu.cli import main
+
+main()

@@ -1,0 +1,136 @@
+"""`heitu run`: starts a program, unedited, with a cuda device that is emulated on the CPU."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from heitu.errors import ExitCode, HeituError
+from heitu.launch.environment import apply
+from heitu.settings import parse_devices, parse_memory
+
+EXAMPLES = """\
+examples:
+  heitu run train.py --lr 1e-3
+  heitu run --devices 2 -m package.module
+  heitu run -- torchrun --nproc-per-node 2 train.py
+  heitu run -- accelerate launch train.py
+  heitu run -- python -u train.py
+
+Arguments, exit code, signals, stdin and tracebacks are the program's own. Child processes
+inherit the device, except those that Python starts with -I, -E or -S. A command after -- is looked
+for beside this Python first, then on PATH.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `heitu run`; the program's own words are not among them (see `split`)."""
+    made = argparse.ArgumentParser(
+        prog="heitu run",
+        usage="heitu run [options] {SCRIPT | -m MODULE | -c CODE | -- COMMAND} [ARGS ...]",
+        description="Runs a program, unedited, with a cuda device that is emulated on the CPU.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--devices", metavar="N", type=reading(parse_devices), help="number of emulated devices (default: 1)"
+    )
+    made.add_argument(
+        "--memory", metavar="SIZE", type=reading(parse_memory), help='memory of one device, e.g. "80GiB"'
+    )
+    made.add_argument("--chip", metavar="NAME", help="reserved: there is no catalogue of chips yet")
+    return made
+
+
+def main(args: list[str]) -> int:
+    """Replaces this process by the program. Returns only by an exception.
+
+    Raises:
+        HeituError: a setting out of range, or the core cannot be built.
+    """
+    options = parser()
+    ours, program = split(args, options)
+    asked = options.parse_args(ours)
+    if not program or program == ["--"]:
+        options.error("what is to run is missing: a script, -m MODULE, or -- COMMAND")
+    apply(asked.chip, asked.devices, asked.memory)
+    argv = resolve(program)
+    # For a script that is not there Python has its own message; nothing needs building for that.
+    if program[0].startswith("-") or os.path.exists(program[0]):
+        from heitu.device.build import core_library
+
+        core_library()
+    execute(argv)
+
+
+def split(args: list[str], options: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Our options, and the program with all that follows it, from the first word that is not ours on."""
+    with_value = {name for action in options._actions if action.nargs != 0 for name in action.option_strings}
+    end = 0
+    while end < len(args) and args[end].startswith("--") and args[end] != "--":
+        end += 2 if args[end] in with_value else 1
+    if args[end : end + 1] == ["-h"]:
+        return ["-h"], []
+    return args[:end], args[end:]
+
+
+def resolve(program: list[str]) -> list[str]:
+    """The argument vector, executable first, for what stands after the options of `heitu run`.
+
+    Raises:
+        HeituError: there is no such command.
+    """
+    if program[0] != "--":
+        if program[0].startswith("-") and program[0][:2] not in ("-m", "-c"):
+            raise HeituError(
+                f"{program[0]} is not an option of `heitu run`.",
+                hint=f"For an option of Python: heitu run -- python {program[0]} ...",
+                exit_code=ExitCode.USAGE,
+            )
+        return [sys.executable, *program]
+    import shutil
+
+    beside = os.path.dirname(sys.executable)
+    path = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
+    found = shutil.which(program[1], path=path)
+    if found is None:
+        raise HeituError(
+            f"There is no command {program[1]!r}, neither in {beside} nor on PATH.",
+            hint="Install it beside torch, or give its path.",
+            exit_code=ExitCode.USAGE,
+        )
+    # The whole path as argv[0]: Python finds its environment by it.
+    return [found, *program[2:]]
+
+
+def execute(argv: list[str]) -> NoReturn:
+    """Replaces this process, so that nothing of ours stands between the program and its parent."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        # Python ignores these, and what is ignored stays so across exec.
+        signal.signal(ignored, signal.SIG_DFL)
+    os.execv(argv[0], argv)
+
+
+def reading(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of heitu.settings as the `type` of an option, its message kept."""
+
+    def read(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return read
+
+
+if __name__ == "__main__":
+    from heitu.cli import invoke
+
+    invoke(main, sys.argv[1:])
