@@ -1,0 +1,161 @@
+"""Puts the cuda device into a process, around the import of torch.
+
+`torch._C` asks for CUDA's hooks while it is initialised and `torch.cuda` looks at `torch._C` while it is
+imported, so the device has to come in between: one finder wraps the loading of `torch._C`, another that
+of `torch` for what can only be settled when the whole package is there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+from heitu.errors import ExitCode, HeituError
+from heitu.settings import settings
+
+
+def install() -> None:
+    """Makes the coming import of torch bring the cuda device. Safe to call twice.
+
+    Raises:
+        HeituError: torch is already imported without it, or the core cannot be built.
+    """
+    if any(isinstance(finder, _AroundImport) for finder in sys.meta_path):
+        return
+    if "torch" in sys.modules:
+        raise HeituError(
+            "torch is already imported, so the cuda device cannot be put into it any more.",
+            hint="Call heitu.enable() before the first `import torch` (in a notebook: restart the kernel).",
+            exit_code=ExitCode.USAGE,
+        )
+    from heitu.device.build import core_library
+
+    device = _Device(core_library())
+    sys.meta_path.insert(0, _AroundImport("torch._C", device.before_c, device.after_c))
+    sys.meta_path.insert(0, _AroundImport("torch", None, device.after_torch))
+
+
+class _Device:
+    """The steps of coming to life, in their order."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = library
+        self._core: ModuleType | None = None
+
+    def before_c(self, _: ModuleSpec) -> None:
+        ctypes.CDLL(str(self._library), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+
+    def after_c(self, torch_c: ModuleType) -> None:
+        from heitu.device import bindings
+
+        loader = importlib.machinery.ExtensionFileLoader("heitu_core", str(self._library))
+        spec = importlib.util.spec_from_file_location("heitu_core", self._library, loader=loader)
+        assert spec is not None
+        core = importlib.util.module_from_spec(spec)
+        loader.exec_module(core)
+        sys.modules["heitu_core"] = self._core = core
+        core.set_device_count(visible_devices())
+        torchgen = Path(torch_c.__file__ or "").parent.parent / "torchgen"
+        core.install(str(torchgen))
+        bindings.supply(torch_c, core)
+
+    def after_torch(self, torch: ModuleType) -> None:
+        from heitu.device import patches
+
+        assert self._core is not None
+        patches.apply(torch, self._core)
+
+
+def visible_devices() -> int:
+    """Emulated devices that CUDA_VISIBLE_DEVICES leaves of HEITU_DEVICES, by CUDA's own rules.
+
+    CUDA reads the list up to the first entry that names no device; entries are indices or UUIDs
+    (docs.nvidia.com/cuda, CUDA environment variables).
+    """
+    total = settings.devices
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return total
+    seen: list[str] = []
+    for entry in listed.split(","):
+        word = entry.strip()
+        if word.upper().startswith(("GPU-", "MIG-")):
+            index = next((i for i in range(total) if device_uuid(i).startswith(word[4:])), None)
+            word = "" if index is None else str(index)
+        if not word.isdigit() or int(word) >= total:
+            break
+        if word in seen:  # CUDA shows no device at all when one is named twice
+            return 0
+        seen.append(word)
+    return len(seen)
+
+
+def device_uuid(index: int) -> str:
+    """UUID of an emulated device; the last group is its index."""
+    return f"48656974-7500-4000-8000-{index:012x}"
+
+
+class _AroundImport(MetaPathFinder):
+    """Runs steps before a module is created and after it was executed; finds nothing by itself."""
+
+    def __init__(
+        self,
+        name: str,
+        before: Callable[[ModuleSpec], None] | None,
+        after: Callable[[ModuleType], None],
+    ) -> None:
+        self._name = name
+        self._before = before
+        self._after = after
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        for finder in sys.meta_path:
+            if isinstance(finder, _AroundImport) or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _AroundLoader(spec.loader, spec, self._before, self._after)
+                return spec
+        return None
+
+
+class _AroundLoader(Loader):
+    def __init__(
+        self,
+        inner: Loader,
+        spec: ModuleSpec,
+        before: Callable[[ModuleSpec], None] | None,
+        after: Callable[[ModuleType], None],
+    ) -> None:
+        self._inner = inner
+        self._spec = spec
+        self._before = before
+        self._after = after
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        if self._before is not None:
+            self._before(spec)
+        return self._inner.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The module and its spec look as if nobody had stood in between.
+        self._spec.loader = self._inner
+        if getattr(module, "__loader__", None) is self:
+            module.__loader__ = self._inner
+        self._inner.exec_module(module)
+        self._after(module)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)

@@ -1,0 +1,13 @@
+"""Supplies the `torch._C._cuda_*` functions and classes that a CUDA build of torch has compiled in."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from heitu.device import blas, cudnn, graphs, memory, properties, runtime, streams
+
+
+def supply(torch_c: ModuleType, core: ModuleType) -> None:
+    """Sets them on `torch._C`, before torch.cuda is imported and looks for them."""
+    for area in (properties, runtime, streams, memory, graphs, blas, cudnn):
+        area.install(torch_c, core)

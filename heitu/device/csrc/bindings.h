@@ -1,0 +1,12 @@
+// What each area offers to Python.
+#pragma once
+
+#include <torch/csrc/utils/pybind.h>
+
+namespace heitu {
+
+void bind_device(pybind11::module_& m);
+void bind_memory(pybind11::module_& m);
+void bind_generator(pybind11::module_& m);
+
+}  // namespace heitu

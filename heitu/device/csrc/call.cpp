@@ -1,0 +1,340 @@
+#include "call.h"
+
+#include <ATen/core/Generator.h>
+#include <ATen/record_function.h>
+
+#include "capture.h"
+#include "frame.h"
+#include "registry.h"
+#include "seeding.h"
+#include "streams.h"
+
+namespace heitu {
+
+std::atomic<bool> observed{false};
+
+std::vector<DeviceKernel>& device_kernels() {
+  static auto* kernels = new std::vector<DeviceKernel>;
+  return *kernels;
+}
+
+void KernelTable::add(std::string name, c10::DispatchKey key, c10::KernelFunction kernel) {
+  if (name.find("::") == std::string::npos) name = "aten::" + name;
+  device_kernels().push_back({std::move(name), key, std::move(kernel)});
+}
+
+namespace {
+
+// Shadows of a boxed call's arguments, by layout, and the way back.
+class BoxedFrame {
+ public:
+  BoxedFrame() : previous_(scoped_device), exclude_(kBelowDevice) {}
+  ~BoxedFrame() { scoped_device = previous_; }
+  BoxedFrame(const BoxedFrame&) = delete;
+  BoxedFrame& operator=(const BoxedFrame&) = delete;
+
+  void take(c10::IValue& value) {
+    if (value.isTensor()) {
+      const auto& tensor = value.toTensor();
+      if (tensor.defined()) value = take(tensor);
+    } else if (value.isTensorList()) {
+      auto list = value.toTensorVector();
+      for (auto& tensor : list) tensor = take(tensor);
+      value = std::move(list);
+    } else if (value.isOptionalTensorList()) {
+      c10::List<std::optional<at::Tensor>> list;
+      for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList())
+        list.push_back(tensor && tensor->defined() ? take(*tensor) : tensor);
+      value = std::move(list);
+    } else if (value.isList()) {  // Tensor[][] of the collectives
+      const auto& type = *value.type()->expectRef<c10::ListType>().getElementType();
+      if (type.kind() == c10::TypeKind::ListType) {
+        c10::impl::GenericList outer(c10::ListType::ofTensors());
+        for (const c10::IValue& inner : value.toListRef()) {
+          c10::IValue copy = inner;
+          take(copy);
+          outer.push_back(copy);
+        }
+        value = std::move(outer);
+      }
+    } else if (value.isDevice()) {
+      const auto device = value.toDevice();
+      if (device.is_cuda()) {
+        if (pairs_.empty()) set_device(device.has_index() ? device.index() : current_device());
+        value = c10::Device(c10::kCPU);
+      }
+    }
+  }
+
+  void give(c10::IValue& value) {
+    if (value.isTensor()) {
+      const auto& tensor = value.toTensor();
+      if (tensor.defined()) value = give(at::Tensor(std::move(value).toTensor()));
+    } else if (value.isTensorList()) {
+      auto list = value.toTensorVector();
+      value = c10::IValue();
+      for (auto& tensor : list) tensor = give(std::move(tensor));
+      value = std::move(list);
+    } else if (value.isTuple()) {
+      auto elements = value.toTupleRef().elements().vec();
+      value = c10::IValue();
+      for (auto& element : elements) give(element);
+      value = c10::ivalue::Tuple::create(std::move(elements));
+    }
+  }
+
+  // Arguments that the kernel may have written to follow their shadows.
+  void write_back_all() {
+    for (auto& pair : pairs_) write_back(pair.shadow, pair.original);
+  }
+  void write_back_one(const at::Tensor& original) {
+    for (auto& pair : pairs_)
+      if (pair.original.is_same(original)) write_back(pair.shadow, pair.original);
+  }
+
+  void set_device(c10::DeviceIndex index) { scoped_device = index; }
+
+ private:
+  struct Pair {
+    at::Tensor original;
+    at::Tensor shadow;
+  };
+
+  at::Tensor take(const at::Tensor& tensor) {
+    if (!tensor.defined()) return tensor;
+    if (tensor.device().type() != c10::kCUDA) {
+      if (tensor.device().is_cpu()) guests_.push_back(tensor);
+      return tensor;
+    }
+    if (pairs_.empty()) set_device(tensor.device().index());
+    for (auto& pair : pairs_)
+      if (pair.original.is_same(tensor)) return pair.shadow;
+    auto& pair = pairs_.emplace_back(Pair{tensor, host_view(tensor)});
+    return pair.shadow;
+  }
+
+  static const c10::StorageImpl* storage_of(const at::Tensor& tensor) {
+    const auto& impl = *tensor.unsafeGetTensorImpl();
+    return impl.has_storage() ? impl.unsafe_storage().unsafeGetStorageImpl() : nullptr;
+  }
+
+  at::Tensor give(at::Tensor result) {
+    if (!result.defined() || !result.device().is_cpu()) return result;
+    for (const auto& guest : guests_)
+      if (guest.is_same(result)) return result;
+    for (const auto& pair : pairs_)
+      if (pair.shadow.is_same(result)) return pair.original;
+    if (const auto* storage = storage_of(result)) {
+      for (const auto& pair : pairs_)
+        if (storage_of(pair.shadow) == storage) return alias(std::move(result), pair.original);
+      for (const auto& guest : guests_)
+        if (storage_of(guest) == storage) return result;
+      for (const auto& [host, device] : given_)
+        if (host.get() == storage) return alias(std::move(result), device);
+      c10::intrusive_ptr<c10::StorageImpl> host;
+      if (result.storage().use_count() > 1)
+        host = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(
+            const_cast<c10::StorageImpl*>(storage));
+      auto labelled = device_label(std::move(result), {c10::kCUDA, scoped_device});
+      if (host) given_.emplace_back(std::move(host), labelled);
+      return labelled;
+    }
+    return device_label(std::move(result), {c10::kCUDA, scoped_device});
+  }
+
+  static at::Tensor alias(at::Tensor result, const at::Tensor& original) {
+    if (result.use_count() != 1) result = result.detach();
+    auto& impl = *result.unsafeGetTensorImpl();
+    Access::storage(impl) = original.unsafeGetTensorImpl()->unsafe_storage();
+    Access::keys(impl) = device_keys(impl.key_set());
+    Access::device(impl) = original.device();
+    return result;
+  }
+
+  c10::DeviceIndex previous_;
+  c10::impl::ExcludeDispatchKeyGuard exclude_;
+  c10::SmallVector<Pair, 8> pairs_;
+  c10::SmallVector<at::Tensor, 2> guests_;  // CPU tensors among the arguments
+  std::vector<std::pair<c10::intrusive_ptr<c10::StorageImpl>, at::Tensor>> given_;
+};
+
+// What is known of an operator before any call.
+struct Operator {
+  explicit Operator(const c10::OperatorHandle& op) {
+    const auto& arguments = op.schema().arguments();
+    inputs = arguments.size();
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const auto* alias = arguments[i].alias_info();
+      if (alias && alias->isWrite()) written.push_back(static_cast<int>(i));
+      auto type = arguments[i].type();
+      if (auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+      if (type->kind() == c10::TypeKind::GeneratorType) generator = static_cast<int>(i);
+    }
+    for (const auto& tag : op.getTags())
+      if (tag == at::Tag::nondeterministic_seeded) seeded = true;
+  }
+
+  size_t inputs = 0;
+  c10::SmallVector<int, 2> written;
+  int generator = -1;
+  bool seeded = false;
+};
+
+bool on_device(const c10::IValue& value) {
+  return value.isTensor() && value.toTensor().defined() && value.toTensor().is_cuda();
+}
+
+// Runs an operator on the CPU's kernel.
+class Delegate final : public c10::OperatorKernel {
+ public:
+  Delegate(const c10::OperatorHandle& op, c10::DispatchKey host_key)
+      : op_(op), host_keys_(host_key) {}
+
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
+    if (C10_UNLIKELY(capturing())) {
+      if (capture_call(op, stack, [&](Stack* s) { run(op, s); })) return;
+    }
+    run(op, stack);
+  }
+
+ private:
+  void run(const c10::OperatorHandle& op, Stack* stack) {
+    const auto first = stack->size() - op_.inputs;
+    check(op, *stack);
+    BoxedFrame frame;
+    c10::SmallVector<at::Tensor, 4> written;
+    std::vector<at::Tensor> written_lists;
+    for (int i : op_.written) {
+      const auto& value = (*stack)[first + i];
+      if (value.isTensor()) {
+        if (on_device(value)) written.push_back(value.toTensor());
+      } else if (value.isTensorList()) {
+        for (const auto& tensor : value.toTensorVector()) written.push_back(tensor);
+      }
+    }
+    for (size_t i = first; i < stack->size(); ++i) frame.take((*stack)[i]);
+    std::optional<SeededScope> seeded;
+    if (C10_UNLIKELY(op_.seeded || op_.generator >= 0)) {
+      seeded.emplace(scoped_device < 0 ? current_device() : scoped_device);
+      if (op_.generator >= 0) seeded->replace((*stack)[first + op_.generator]);
+    }
+    op.redispatchBoxed(host_keys_, stack);
+    for (const auto& tensor : written) frame.write_back_one(tensor);
+    for (auto& value : *stack) frame.give(value);
+  }
+
+  void check(const c10::OperatorHandle& op, const Stack& stack) const {
+    const auto arguments = torch::jit::last(stack, op_.inputs);
+    c10::Device device(c10::kCPU);
+    bool mixed = false;
+    const auto look = [&](const at::Tensor& tensor) {
+      if (!tensor.defined()) return;
+      if (tensor.is_cuda() && device.is_cpu()) device = tensor.device();
+      else if (tensor.device() != device) mixed = true;
+    };
+    bool first_seen = false;
+    for (const auto& value : arguments) {
+      if (!value.isTensor() || !value.toTensor().defined()) continue;
+      if (!first_seen && !value.toTensor().is_cuda()) mixed = true;
+      first_seen = true;
+      look(value.toTensor());
+    }
+    if (C10_UNLIKELY(mixed)) check_devices(op, device_check(op.operator_name()), stack);
+  }
+
+  Operator op_;
+  c10::DispatchKeySet host_keys_;
+};
+
+// Runs an operator that the device implements itself.
+class Native final : public c10::OperatorKernel {
+ public:
+  explicit Native(c10::KernelFunction kernel) : kernel_(std::move(kernel)) {}
+
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+    const auto run = [&](Stack* s) {
+      c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
+      kernel_.callBoxed(op, keys, s);
+    };
+    if (C10_UNLIKELY(capturing()) && capture_call(op, stack, run)) return;
+    run(stack);
+  }
+
+ private:
+  c10::KernelFunction kernel_;
+};
+
+// Device key -> the key of the CPU's kernel.
+constexpr std::pair<c10::DispatchKey, c10::DispatchKey> kKin[] = {
+    {c10::DispatchKey::CUDA, c10::DispatchKey::CPU},
+    {c10::DispatchKey::SparseCUDA, c10::DispatchKey::SparseCPU},
+    {c10::DispatchKey::SparseCsrCUDA, c10::DispatchKey::SparseCsrCPU},
+    {c10::DispatchKey::NestedTensorCUDA, c10::DispatchKey::NestedTensorCPU},
+    {c10::DispatchKey::QuantizedCUDA, c10::DispatchKey::QuantizedCPU},
+};
+
+// Operators registered after us (torch.library, torchvision) that have a kernel for the CPU only.
+void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+  const auto highest = keys.highestPriorityTypeId();
+  for (const auto& [device_key, host_key] : kKin) {
+    if (device_key != highest) continue;
+    if (op.hasKernelForDispatchKey(host_key)) {
+      Delegate(op, host_key)(op, keys, stack);
+      return;
+    }
+  }
+  // No kernel here either: PyTorch's own message.
+  op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::XPU), stack);
+}
+
+std::vector<c10::RegistrationHandleRAII>& registrations() {
+  static auto* handles = new std::vector<c10::RegistrationHandleRAII>;
+  return *handles;
+}
+
+}  // namespace
+
+c10::KernelFunction delegate(const c10::OperatorHandle& op, c10::DispatchKey host_key) {
+  return c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Delegate>(op, host_key));
+}
+
+std::vector<std::pair<c10::OperatorName, c10::KernelFunction>> typed_kernels();
+
+int install_kernels() {
+  auto& dispatcher = c10::Dispatcher::singleton();
+  const auto add = [&](const c10::OperatorName& name, c10::DispatchKey key,
+                       c10::KernelFunction kernel) {
+    registrations().push_back(dispatcher.registerImpl(name, key, std::move(kernel), std::nullopt,
+                                                      nullptr, "heitu"));
+  };
+  for (auto& entry : device_kernels()) {
+    const auto dot = entry.name.find('.');
+    c10::OperatorName name(entry.name.substr(0, dot),
+                           dot == std::string::npos ? "" : entry.name.substr(dot + 1));
+    if (!dispatcher.findOp(name)) continue;  // this torch has no such operator
+    add(name, entry.key,
+        c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Native>(entry.kernel)));
+  }
+  for (auto& [name, kernel] : typed_kernels()) {
+    const auto op = dispatcher.findOp(name);
+    if (!op || op->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) continue;
+    add(name, c10::DispatchKey::CUDA, std::move(kernel));
+  }
+  for (const auto& name : dispatcher.getAllOpNames()) {
+    const auto op = dispatcher.findOp(name);
+    if (!op || !op->hasSchema()) continue;
+    for (const auto& [device_key, host_key] : kKin) {
+      if (!op->hasKernelForDispatchKey(host_key) || op->hasKernelForDispatchKey(device_key))
+        continue;
+      add(name, device_key, delegate(*op, host_key));
+    }
+  }
+  const auto count = static_cast<int>(registrations().size());
+  for (const auto& kin : kKin) {
+    registrations().push_back(dispatcher.registerFallback(
+        kin.first, c10::KernelFunction::makeFromBoxedFunction<&fallback>(), "heitu"));
+  }
+  return count;
+}
+
+}  // namespace heitu

@@ -1,0 +1,110 @@
+#include <ATen/core/op_registration/adaption.h>
+
+#include <fstream>
+#include <unordered_map>
+
+#include "call.h"
+
+namespace heitu {
+namespace {
+
+std::string& torchgen_folder() {
+  static auto* folder = new std::string;
+  return *folder;
+}
+
+using Checks = std::unordered_map<std::string, DeviceCheck>;
+
+// The dispatcher does not tell how an operator treats devices; torch's own operator list, which
+// the torchgen package carries, does. Read once, on the first call that mixes devices.
+Checks read_checks() {
+  Checks checks;
+  std::ifstream file(torchgen_folder() + "/packaged/ATen/native/native_functions.yaml");
+  std::string line, op;
+  const auto starts = [&](const char* prefix) { return line.rfind(prefix, 0) == 0; };
+  while (std::getline(file, line)) {
+    if (starts("- func: ")) {
+      op = line.substr(8, line.find('(') - 8);
+    } else if (starts("  device_check: NoCheck")) {
+      const bool iterator = line.find("TensorIterator") != std::string::npos;
+      auto& check = checks[op];
+      if (check != DeviceCheck::iterator)
+        check = iterator ? DeviceCheck::iterator : DeviceCheck::none;
+    } else if (starts("  structured_inherits: TensorIteratorBase")) {
+      checks[op] = DeviceCheck::iterator;
+    } else if (starts("  structured_delegate: ")) {
+      // The functional and in-place forms check as the out form does; the delegate's line decides
+      // when both are known.
+      checks.try_emplace(op, DeviceCheck::strict);
+    }
+  }
+  return checks;
+}
+
+void check_strict(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments) {
+  const auto& schema = op.schema();
+  const auto method = "wrapper_CUDA_" + schema.overload_name() + "_" + schema.name().substr(
+      schema.name().find("::") + 2);
+  std::optional<c10::Device> common;
+  const auto look = [&](const at::Tensor& tensor, const std::string& argument) {
+    c10::impl::check_and_update_common_device(common, tensor, method.c_str(), argument.c_str());
+  };
+  const auto visit = [&](size_t i) {
+    const auto& value = arguments[i];
+    const auto& name = schema.arguments()[i].name();
+    if (value.isTensor()) {
+      look(value.toTensor(), name);
+    } else if (value.isTensorList()) {
+      for (const auto& tensor : value.toTensorVector()) look(tensor, name);
+    }
+  };
+  const auto written = [&](size_t i) {
+    const auto* alias = schema.arguments()[i].alias_info();
+    return schema.arguments()[i].is_out() && alias && alias->isWrite();
+  };
+  for (size_t i = 0; i < arguments.size(); ++i)
+    if (written(i)) visit(i);
+  for (size_t i = 0; i < arguments.size(); ++i)
+    if (!written(i)) visit(i);
+}
+
+void check_iterator(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments) {
+  c10::Device common(c10::kCPU);
+  for (const auto& value : arguments) {
+    if (value.isTensor() && value.toTensor().defined() && !value.toTensor().is_cpu()) {
+      common = value.toTensor().device();
+      break;
+    }
+  }
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (!arguments[i].isTensor() || !arguments[i].toTensor().defined()) continue;
+    const auto& tensor = arguments[i].toTensor();
+    const auto* alias = op.schema().arguments()[i].alias_info();
+    const bool output = alias && alias->isWrite();
+    if (!output && tensor.is_cpu() && tensor.dim() == 0) continue;
+    TORCH_CHECK(tensor.device() == common,
+                "Expected all tensors to be on the same device, but found at least two devices, ",
+                common, " and ", tensor.device(), "!");
+  }
+}
+
+}  // namespace
+
+void set_torchgen_folder(std::string folder) { torchgen_folder() = std::move(folder); }
+
+DeviceCheck device_check(const c10::OperatorName& op) {
+  static const auto* checks = new Checks(read_checks());
+  const auto name = op.name.substr(op.name.find("::") + 2);
+  const auto full = op.overload_name.empty() ? name : name + "." + op.overload_name;
+  const auto found = checks->find(full);
+  return found == checks->end() ? DeviceCheck::strict : found->second;
+}
+
+void check_devices(const c10::OperatorHandle& op, DeviceCheck check, const Stack& stack) {
+  const auto arguments = torch::jit::last(stack, op.schema().arguments().size());
+  if (op.schema().name().rfind("aten::", 0) != 0) return;  // not PyTorch's: its own business
+  if (check == DeviceCheck::strict) check_strict(op, arguments);
+  if (check == DeviceCheck::iterator) check_iterator(op, arguments);
+}
+
+}  // namespace heitu

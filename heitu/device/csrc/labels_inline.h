@@ -1,0 +1,70 @@
+// The hot half of labels.h, inlined into the typed kernels.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "labels.h"
+
+namespace heitu {
+
+// TensorImpl has no setter for these; a derived class may name its protected members.
+struct Access : c10::TensorImpl {
+  static c10::DispatchKeySet& keys(c10::TensorImpl& t) { return t.*(&Access::key_set_); }
+  static std::optional<c10::Device>& device(c10::TensorImpl& t) {
+    return t.*(&Access::device_opt_);
+  }
+  static c10::Storage& storage(c10::TensorImpl& t) { return t.*(&Access::storage_); }
+  static void copy_metadata(const c10::TensorImpl* from, c10::TensorImpl* to) {
+    copy_generic_tensor_metadata(from, to);
+  }
+};
+
+constexpr c10::DispatchKeySet kUnusualLayouts =
+    c10::DispatchKeySet({c10::DispatchKey::Sparse, c10::DispatchKey::SparseCsr,
+                         c10::DispatchKey::NestedTensor, c10::DispatchKey::Quantized});
+
+inline c10::DispatchKeySet host_keys(c10::DispatchKeySet keys) {
+  return (keys.remove_backend(c10::BackendComponent::CUDABit) -
+          c10::DispatchKeySet(c10::DispatchKey::AutocastCUDA)) |
+         c10::DispatchKeySet(c10::BackendComponent::CPUBit) |
+         c10::DispatchKeySet(c10::DispatchKey::AutocastCPU);
+}
+
+inline c10::DispatchKeySet device_keys(c10::DispatchKeySet keys) {
+  return (keys.remove_backend(c10::BackendComponent::CPUBit) -
+          c10::DispatchKeySet(c10::DispatchKey::AutocastCPU)) |
+         c10::DispatchKeySet(c10::BackendComponent::CUDABit) |
+         c10::DispatchKeySet(c10::DispatchKey::AutocastCUDA);
+}
+
+// Shadow of an ordinary CUDA tensor. Built as a view without autograd keys, which spares the
+// version counter; the true keys are set afterwards because views of the shadow inherit them.
+inline at::Tensor strided_shadow(const c10::TensorImpl& device) {
+  const auto* storage = device.unsafe_storage().unsafeGetStorageImpl();
+  auto shadow = c10::make_intrusive<c10::TensorImpl>(
+      c10::TensorImpl::VIEW, c10::Storage(host_storage(*storage)),
+      c10::DispatchKeySet(c10::DispatchKey::CPU), device.dtype());
+  Access::copy_metadata(&device, shadow.get());
+  Access::device(*shadow) = c10::Device(c10::kCPU);
+  Access::keys(*shadow) = host_keys(device.key_set());
+  return at::Tensor(std::move(shadow));
+}
+
+inline void write_back_strided(c10::TensorImpl& from, c10::TensorImpl& to) {
+  auto* storage = to.unsafe_storage().unsafeGetStorageImpl();
+  auto* host = from.unsafe_storage().unsafeGetStorageImpl();
+  const auto& pointer = storage->data_ptr();
+  if (C10_UNLIKELY(host != pointer.get_context() && host->data_ptr().get() != pointer.get())) {
+    // The kernel gave the shadow another storage (set_).
+    Access::storage(to) = c10::Storage(device_storage(
+        c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(host), to.device()));
+  } else if (host == pointer.get_context()) {
+    follow_host_storage(*storage);
+  }
+  if (C10_UNLIKELY(from.storage_offset() != to.storage_offset() || from.sizes() != to.sizes() ||
+                   from.strides() != to.strides())) {
+    to.set_sizes_and_strides(from.sizes(), from.strides(), from.storage_offset());
+  }
+}
+
+}  // namespace heitu

@@ -1,0 +1,136 @@
+// Typed kernels: the passage of frame.h with the operator's own C++ signature, for the operators
+// that programs call most. Everything unusual goes the boxed way of call.h.
+#pragma once
+
+#include "call.h"
+#include "frame.h"
+#include "prelude.h"
+
+namespace heitu {
+
+using TypedKernels = std::vector<std::pair<c10::OperatorName, c10::KernelFunction>>;
+
+template <class T>
+constexpr bool is_tensor =
+    std::is_same_v<std::remove_cvref_t<T>, at::Tensor> ||
+    std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>;
+
+template <class Op, bool mix, class Signature = typename Op::schema>
+struct Typed;
+
+template <class Op, bool mix, class Result, class... Arguments>
+struct Typed<Op, mix, Result(Arguments...)> {
+  static constexpr int kTensors = (0 + ... + (is_tensor<Arguments> ? 1 : 0));
+  using Passage = Frame<kTensors>;
+
+  static Result call(Arguments... arguments) {
+    if (C10_LIKELY(!observed.load(std::memory_order_relaxed))) {
+      Passage frame;
+      // Braces: the arguments are taken from left to right.
+      std::tuple<Shadow<Arguments>...> shadows{take<Arguments>(frame, arguments)...};
+      if (C10_LIKELY(frame.uniform())) {
+        return finish(frame, shadows, std::index_sequence_for<Arguments...>{}, arguments...);
+      }
+    }
+    return boxed().template call<Result, Arguments...>(
+        handle(), c10::DispatchKeySet(c10::DispatchKey::CUDA),
+        std::forward<Arguments>(arguments)...);
+  }
+
+  static void add(TypedKernels& kernels) {
+    kernels.push_back({{Op::name, Op::overload_name},
+                       c10::KernelFunction::makeFromUnboxedFunction(TORCH_FN(&call))});
+  }
+
+ private:
+  template <class T>
+  using Shadow = std::conditional_t<
+      std::is_same_v<std::remove_cvref_t<T>, at::Tensor>, const at::Tensor&,
+      std::conditional_t<std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>,
+                         std::optional<at::Tensor>, std::decay_t<T>>>;
+
+  template <class T, class U>
+  static Shadow<T> take(Passage& frame, U&& value) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<T>, at::Tensor>) {
+      return frame.template take<mix>(value);
+    } else if constexpr (std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>) {
+      if (!value) return std::nullopt;
+      return frame.template take<mix>(*value);
+    } else if constexpr (std::is_same_v<std::remove_cvref_t<T>, at::TensorList>) {
+      return frame.template take_list<mix>(value);
+    } else {
+      return value;
+    }
+  }
+
+  template <class T>
+  static decltype(auto) pass(Shadow<T>& shadow) {
+    if constexpr (std::is_same_v<T, at::Tensor&>) {
+      return const_cast<at::Tensor&>(shadow);
+    } else {
+      return (shadow);
+    }
+  }
+
+  template <size_t... I>
+  static Result finish(Passage& frame, std::tuple<Shadow<Arguments>...>& shadows,
+                       std::index_sequence<I...>, Arguments&... arguments) {
+    if constexpr (std::is_void_v<Result>) {
+      Op::redispatch(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
+      (settle<Arguments>(frame, arguments), ...);
+    } else if constexpr (std::is_same_v<Result, at::Tensor&>) {
+      auto& result = Op::redispatch(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
+      (settle<Arguments>(frame, arguments), ...);
+      return const_cast<at::Tensor&>(frame.original(result));
+    } else {
+      auto result = Op::redispatch(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
+      (settle<Arguments>(frame, arguments), ...);
+      return give(frame, std::move(result));
+    }
+  }
+
+  template <class T, class U>
+  static void settle(Passage& frame, U& argument) {
+    if constexpr (std::is_same_v<T, at::Tensor&>) frame.written(argument);
+  }
+
+  static at::Tensor give(Passage& frame, at::Tensor&& result) {
+    return frame.give(std::move(result));
+  }
+  static std::vector<at::Tensor> give(Passage& frame, std::vector<at::Tensor>&& results) {
+    for (auto& result : results) result = frame.give(std::move(result));
+    return std::move(results);
+  }
+  template <class... T>
+  static std::tuple<T...> give(Passage& frame, std::tuple<T...>&& results) {
+    return std::apply([&](auto&... each) { return std::tuple<T...>{give(frame, std::move(each))...}; },
+                      results);
+  }
+  template <class T>
+  static T give(Passage&, T&& result) {
+    return std::forward<T>(result);
+  }
+
+  static const c10::OperatorHandle& handle() {
+    static const auto* op = new c10::OperatorHandle(
+        c10::Dispatcher::singleton().findSchemaOrThrow(Op::name, Op::overload_name));
+    return *op;
+  }
+  static const c10::KernelFunction& boxed() {
+    static const auto* kernel =
+        new c10::KernelFunction(delegate(handle(), c10::DispatchKey::CPU));
+    return *kernel;
+  }
+};
+
+// Each adds the kernels of its file.
+void add_form_kernels(TypedKernels& kernels);
+void add_pointwise_kernels(TypedKernels& kernels);
+void add_reduction_kernels(TypedKernels& kernels);
+void add_network_kernels(TypedKernels& kernels);
+
+#define HEITU_TYPED(op) Typed<at::_ops::op, false>::add(kernels)
+// TensorIterator's operators take 0-dim CPU tensors among CUDA ones.
+#define HEITU_TYPED_MIX(op) Typed<at::_ops::op, true>::add(kernels)
+
+}  // namespace heitu

@@ -1,0 +1,30 @@
+#include <ATen/Operators.h>
+
+#include "typed.h"
+
+namespace heitu {
+
+void add_reduction_kernels(TypedKernels& kernels) {
+  HEITU_TYPED(sum_dim_IntList);
+  HEITU_TYPED(mean_dim);
+  HEITU_TYPED(amax);
+  HEITU_TYPED(max_dim);
+  HEITU_TYPED(argmax);
+  HEITU_TYPED(cumsum);
+  HEITU_TYPED(topk);
+  HEITU_TYPED(cat);
+  HEITU_TYPED(gather);
+  HEITU_TYPED(scatter_src);
+  HEITU_TYPED(index_select);
+  HEITU_TYPED(embedding_dense_backward);
+  HEITU_TYPED(tril);
+  HEITU_TYPED(triu);
+  HEITU_TYPED(_softmax);
+  HEITU_TYPED(_softmax_backward_data);
+  HEITU_TYPED(_log_softmax);
+  HEITU_TYPED(_log_softmax_backward_data);
+  HEITU_TYPED(nll_loss_forward);
+  HEITU_TYPED(nll_loss_backward);
+}
+
+}  // namespace heitu

@@ -1,0 +1,19 @@
+"""What a CPU build of torch has compiled out of Python-visible classes, put back after the import.
+
+Each patch says why; all are undone by `undo()`. They touch nothing unless the device is active.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from heitu.device.runtime import CUDA_VERSION
+
+
+def apply(torch: ModuleType, core: ModuleType) -> None:
+    """Settles on the imported torch what could not be settled before."""
+    module: Any = torch
+    # Set any earlier, torch._native would install kernels written in Triton for a true GPU.
+    module._C._has_cuda = True
+    module.version.cuda = f"{CUDA_VERSION // 1000}.{CUDA_VERSION % 1000 // 10}"

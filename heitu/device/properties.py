@@ -1,0 +1,87 @@
+"""Devices: their number, the current one, and what get_device_properties says of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from types import ModuleType
+from uuid import UUID
+
+from heitu.device.activation import device_uuid
+from heitu.settings import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class CudaDeviceProperties:
+    """What torch.cuda.get_device_properties returns. Sizes in bytes, clocks in kHz, bus width in bits."""
+
+    name: str
+    major: int
+    minor: int
+    total_memory: int
+    multi_processor_count: int
+    max_threads_per_multi_processor: int
+    max_threads_per_block: int
+    warp_size: int
+    shared_memory_per_block: int
+    shared_memory_per_block_optin: int
+    shared_memory_per_multiprocessor: int
+    regs_per_multiprocessor: int
+    L2_cache_size: int
+    clock_rate: int
+    memory_clock_rate: int
+    memory_bus_width: int
+    uuid: UUID
+    pci_bus_id: int
+    pci_device_id: int = 0
+    pci_domain_id: int = 0
+    is_integrated: bool = False
+    is_multi_gpu_board: bool = False
+    gcnArchName: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"_CudaDeviceProperties(name='{self.name}', major={self.major}, minor={self.minor}, "
+            f"total_memory={self.total_memory // 2**20}MB, "
+            f"multi_processor_count={self.multi_processor_count}, uuid={self.uuid}, "
+            f"pci_bus_id={self.pci_bus_id}, pci_device_id={self.pci_device_id}, "
+            f"pci_domain_id={self.pci_domain_id}, L2_cache_size={self.L2_cache_size // 2**20}MB)"
+        )
+
+
+def install(torch_c: ModuleType, core: ModuleType) -> None:
+    """Supplies devices and their properties."""
+    memory = settings.memory
+    for index in range(core.device_count()):
+        facts = core.properties(index)
+        if memory is not None:
+            facts.total_memory = memory
+        core.set_capacity(index, facts.total_memory)
+
+    @cache
+    def get_device_properties(device: int) -> CudaDeviceProperties:
+        facts = core.properties(device)
+        own = {"uuid": UUID(device_uuid(device)), "pci_bus_id": device + 1}
+        names = [field.name for field in dataclasses.fields(CudaDeviceProperties)]
+        return CudaDeviceProperties(**own, **{name: getattr(facts, name) for name in names if hasattr(facts, name)})
+
+    def exchange_device(device: int) -> int:
+        if device < 0:
+            return -1
+        previous: int = core.current_device()
+        if device != previous:
+            core.set_current_device(device)
+        return previous
+
+    def set_device(device: int) -> None:
+        core.set_current_device(device)
+
+    torch_c._CudaDeviceProperties = CudaDeviceProperties
+    torch_c._heitu_get_device_properties = get_device_properties
+    torch_c._cuda_getDeviceCount = core.device_count
+    torch_c._cuda_getDevice = core.current_device
+    torch_c._cuda_setDevice = set_device
+    torch_c._cuda_exchangeDevice = exchange_device
+    torch_c._cuda_maybeExchangeDevice = exchange_device
+    torch_c._cuda_hasPrimaryContext = lambda device: core.initialized() and device < core.device_count()
+    torch_c._cuda_canDeviceAccessPeer = lambda device, peer: device != peer

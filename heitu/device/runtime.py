@@ -1,0 +1,142 @@
+"""Initialisation, versions, the CUDA runtime (cudart) and NVTX."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+CUDA_VERSION = 12080  # reported everywhere as 12.8, which knows the H200
+ARCHITECTURES = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"
+CLOCK_HZ = 1_980_000_000  # the H200's boost clock, to turn cycles into time
+
+
+class cudaError(enum.IntEnum):
+    """Codes of the CUDA runtime that torch's own Python compares with (driver_types.h)."""
+
+    success = 0
+    invalidValue = 1
+    memoryAllocation = 2
+    initializationError = 3
+    invalidDevice = 101
+    alreadyMapped = 208
+    notReady = 600
+    peerAccessAlreadyEnabled = 704
+    hostMemoryAlreadyRegistered = 712
+    hostMemoryNotRegistered = 713
+
+
+_ERROR_TEXTS = {
+    cudaError.success: "no error",
+    cudaError.invalidValue: "invalid argument",
+    cudaError.memoryAllocation: "out of memory",
+    cudaError.initializationError: "initialization error",
+    cudaError.invalidDevice: "invalid device ordinal",
+    cudaError.notReady: "device not ready",
+    cudaError.peerAccessAlreadyEnabled: "peer access is already enabled",
+    cudaError.hostMemoryAlreadyRegistered: "part or all of the requested memory range is already mapped",
+    cudaError.hostMemoryNotRegistered: "pointer does not correspond to a registered memory region",
+}
+
+
+def install(torch_c: ModuleType, core: ModuleType) -> None:
+    """Supplies _cuda_init, _cudart, _nvtx and what reports versions."""
+    sync_debug_mode = 0
+
+    def cuda_init() -> None:
+        if core.in_bad_fork():
+            raise RuntimeError(
+                "Cannot re-initialize CUDA in forked subprocess. To use CUDA with "
+                "multiprocessing, you must use the 'spawn' start method"
+            )
+        if core.device_count() == 0:
+            raise RuntimeError("No CUDA GPUs are available")
+        core.initialize()
+        cuda: Any = sys.modules["torch.cuda"]
+        cuda.has_magma = True
+        cuda.has_half = True
+        cuda.default_generators = core.default_generators()
+        cuda._get_device_properties = torch_c._heitu_get_device_properties
+
+    def set_sync_debug_mode(mode: int) -> None:
+        nonlocal sync_debug_mode
+        if mode not in (0, 1, 2):
+            raise RuntimeError("invalid value of debug_mode, expected one of 0,1,2")
+        sync_debug_mode = mode
+
+    torch_c._cuda_init = cuda_init
+    torch_c._cuda_isInBadFork = core.in_bad_fork
+    torch_c._cuda_getCompiledVersion = lambda: CUDA_VERSION
+    torch_c._cuda_getArchFlags = lambda: ARCHITECTURES
+    torch_c._cuda_set_sync_debug_mode = set_sync_debug_mode
+    torch_c._cuda_get_sync_debug_mode = lambda: sync_debug_mode
+    torch_c._cuda_synchronize = lambda: core.synchronize_device(core.current_device())
+    torch_c._cuda_sleep = lambda cycles: core.occupy_stream(int(cycles) * 1_000_000_000 // CLOCK_HZ)
+    torch_c._cuda_busy_wait_for_flag = lambda: None
+    torch_c._cuda_clear_flag = lambda: None
+    torch_c._cudart = _cudart(core)
+    torch_c._nvtx = _nvtx()
+    torch_c._has_magma = True
+
+
+def _cudart(core: ModuleType) -> ModuleType:
+    """The functions of the CUDA runtime that torch exposes; each returns its error code."""
+    cudart: Any = ModuleType("torch._C._cudart")
+    registered: dict[int, int] = {}
+
+    def host_register(pointer: int, size: int, flags: int) -> cudaError:
+        if pointer in registered:
+            return cudaError.hostMemoryAlreadyRegistered
+        registered[pointer] = size
+        return cudaError.success
+
+    def host_unregister(pointer: int) -> cudaError:
+        if registered.pop(pointer, None) is None:
+            return cudaError.hostMemoryNotRegistered
+        return cudaError.success
+
+    def stream_create(_: int) -> cudaError:
+        return cudaError.success
+
+    cudart.cudaError = cudaError
+    cudart.cudaGetErrorString = lambda code: _ERROR_TEXTS.get(code, f"unrecognized error code {int(code)}")
+    cudart.cudaProfilerStart = lambda: cudaError.success
+    cudart.cudaProfilerStop = lambda: cudaError.success
+    cudart.cudaHostRegister = host_register
+    cudart.cudaHostUnregister = host_unregister
+    cudart.cudaStreamCreate = stream_create
+    cudart.cudaStreamDestroy = stream_create
+    cudart.cudaMemGetInfo = core.memory_info
+    module: ModuleType = cudart
+    return module
+
+
+def _nvtx() -> ModuleType:
+    """Ranges and marks. No profiler reads them here, but depths and handles are as NVTX gives them."""
+    nvtx: Any = ModuleType("torch._C._nvtx")
+    state = SimpleNamespace(depth=0, handle=0)
+
+    def push(_: str) -> int:
+        state.depth += 1
+        return int(state.depth) - 1
+
+    def pop() -> int:
+        state.depth -= 1
+        return int(state.depth)
+
+    def start(_: str) -> int:
+        state.handle += 1
+        return int(state.handle)
+
+    nvtx.rangePushA = push
+    nvtx.rangePop = pop
+    nvtx.rangeStartA = start
+    nvtx.rangeEnd = lambda handle: None
+    nvtx.markA = lambda message: None
+    nvtx.deviceRangeStart = lambda message, stream: start(message)
+    nvtx.deviceRangeEnd = lambda handle, stream: None
+    module: ModuleType = nvtx
+    return module
+
+

@@ -1,0 +1,84 @@
+"""Streams and events: the bases that torch.cuda.Stream and torch.cuda.Event are built on."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+CUDA = 1  # c10::DeviceType::CUDA
+GREATEST_PRIORITY = -3
+
+
+def install(torch_c: ModuleType, core: ModuleType) -> None:
+    """Supplies _CudaStreamBase, _CudaEventBase and the functions about the current stream."""
+    base_stream: Any = torch_c.Stream
+    base_event: Any = torch_c.Event
+
+    class _CudaStreamBase(base_stream):  # type: ignore[misc]
+        def __new__(
+            cls,
+            priority: int = 0,
+            stream_id: int = 0,
+            device_index: int = 0,
+            device_type: int = 0,
+            stream_ptr: int = 0,
+        ) -> Any:
+            if stream_ptr:
+                stream_id, device_index = stream_ptr, core.current_device()
+            elif not (stream_id or device_index or device_type):
+                stream_id, device_index, _ = core.pool_stream(core.current_device(), priority)
+            return base_stream.__new__(
+                cls, stream_id=stream_id, device_index=device_index, device_type=CUDA
+            )
+
+        @property
+        def cuda_stream(self) -> int:
+            return int(self.stream_id)
+
+        @property
+        def priority(self) -> int:
+            return int(core.stream_priority(self.stream_id, self.device_index))
+
+        @staticmethod
+        def priority_range() -> tuple[int, int]:
+            return 0, GREATEST_PRIORITY
+
+        def query(self) -> bool:
+            return bool(core.stream_idle(self.stream_id, self.device_index))
+
+        def synchronize(self) -> None:
+            core.synchronize_stream(self.stream_id, self.device_index)
+
+    class _CudaEventBase(base_event):  # type: ignore[misc]
+        def __new__(
+            cls,
+            enable_timing: bool = False,
+            blocking: bool = False,
+            interprocess: bool = False,
+            external: bool = False,
+        ) -> Any:
+            event = base_event.__new__(
+                cls, device="cuda", enable_timing=enable_timing, blocking=blocking, interprocess=interprocess
+            )
+            return event
+
+        @property
+        def cuda_event(self) -> int:
+            return int(self.event_id)
+
+    for cls in (_CudaStreamBase, _CudaEventBase):
+        cls.__module__ = "torch._C"
+        cls.__qualname__ = cls.__name__
+    torch_c._CudaStreamBase = _CudaStreamBase
+    torch_c._CudaEventBase = _CudaEventBase
+    torch_c._cuda_getCurrentStream = core.current_stream
+    torch_c._cuda_getCurrentRawStream = lambda device: core.current_stream(device)[0]
+    torch_c._cuda_getDefaultStream = lambda device: (
+        0,
+        core.current_device() if device < 0 else device,
+        CUDA,
+    )
+    torch_c._cuda_getStreamFromExternal = lambda pointer, device: (pointer, device, CUDA)
+    torch_c._cuda_setStream = lambda stream_id, device_index, device_type: core.set_stream(
+        stream_id, device_index
+    )
