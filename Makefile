@@ -23,11 +23,12 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
+# Only torch itself comes from PyTorch's index; what it needs comes from the ordinary one.
 # The stamp is the last thing written: an install that broke off is done again.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet '$(TORCH)' --extra-index-url $(TORCH_INDEX)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps '$(TORCH)' --extra-index-url $(TORCH_INDEX)
+	$(BIN)/python -m pip install --quiet '$(TORCH)' --editable '.[test]'
 	touch $@
 
 clean:
