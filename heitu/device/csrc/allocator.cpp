@@ -121,7 +121,7 @@ Arena& DeviceMemory::arena_of(Pool& pool, bool small, c10::StreamId stream) {
   return *pool.arenas.emplace_back(std::make_unique<Arena>(*this, pool, small, stream));
 }
 
-Arena& DeviceMemory::arena_for(c10::StreamId stream, size_t size) {
+inline Arena& DeviceMemory::arena_for(c10::StreamId stream, size_t size) {
   bool small = size <= kSmallRequest;
   if (!routes_.empty()) [[unlikely]] {
     c10::Stream full(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::CUDA, device_), stream);
@@ -133,7 +133,7 @@ Arena& DeviceMemory::arena_for(c10::StreamId stream, size_t size) {
   return *recent;
 }
 
-Block* DeviceMemory::take_cached(Arena& arena, size_t size) {
+inline Block* DeviceMemory::take_cached(Arena& arena, size_t size) {
   const AllocatorConfig& config = allocator_config();
   if (config.garbage_collection_threshold > 0) [[unlikely]] ++arena.pool.searches[arena.small];
   Block* block = arena.bins.best_fit(size);
@@ -146,14 +146,14 @@ Block* DeviceMemory::take_cached(Arena& arena, size_t size) {
   return block;
 }
 
-bool DeviceMemory::should_split(const Block& block, size_t size) const {
+inline bool DeviceMemory::should_split(const Block& block, size_t size) const {
   if (block.arena->pool.no_split) return false;
   size_t rest = block.size - size;
   if (block.arena->small) return rest >= kMinBlock;
   return size < allocator_config().max_split_size && rest > kSmallRequest;
 }
 
-Block* DeviceMemory::split_front(Block* block, size_t size) {
+inline Block* DeviceMemory::split_front(Block* block, size_t size) {
   Block* front = records_.take();
   front->address = block->address;
   front->size = size;
@@ -189,13 +189,9 @@ Block* DeviceMemory::hand_out(Block* block, size_t size, size_t requested, bool 
   }
   block->state = BlockState::live;
   block->requested = requested;
-  int64_t bytes = int64_t(block->size);
-  counters_.increase(Metric::allocation, small, 1);
-  counters_.increase(Metric::allocated_bytes, small, bytes);
-  counters_.increase(Metric::active, small, 1);
-  counters_.increase(Metric::active_bytes, small, bytes);
-  counters_.increase(Metric::requested_bytes, small, int64_t(requested));
-  if (block->size >= allocator_config().max_split_size) increase(oversize_allocations_, 1);
+  counters_.allocate(small, int64_t(block->size), int64_t(requested));
+  if (block->size >= allocator_config().max_split_size) [[unlikely]]
+    increase(oversize_allocations_, 1);
   if (stack) [[unlikely]] {
     if (!block->notes) block->notes = std::make_unique<BlockNotes>();
     block->notes->stack = stack;
@@ -204,6 +200,15 @@ Block* DeviceMemory::hand_out(Block* block, size_t size, size_t requested, bool 
     trace(TraceAction::alloc, size_t(block->address), requested, block->arena->stream,
           block->arena->pool.id, stack);
   return block;
+}
+
+Block* DeviceMemory::take_from_spare_pool(Request& request) {
+  for (PoolId id : spare_pools_)
+    if (Pool* pool = find_pool(id))
+      if (Block* block = take_cached(arena_of(*pool, request.arena.small, request.arena.stream),
+                                     request.size))
+        return block;
+  return nullptr;
 }
 
 Block* DeviceMemory::allocate(c10::StreamId stream, size_t bytes) {
@@ -239,9 +244,8 @@ Block* DeviceMemory::allocate(c10::StreamId stream, size_t bytes) {
 
 // ---- releasing ----
 
-// Merges a free neighbour into `block`; its size, or 0.
-int64_t DeviceMemory::absorb(Block* block, Block* neighbour) {
-  if (!neighbour || neighbour->state != BlockState::free) return 0;
+// Merges a free neighbour into `block`; the neighbour's size.
+inline int64_t DeviceMemory::absorb(Block* block, Block* neighbour) {
   neighbour->arena->bins.remove(neighbour);
   if (block->prev == neighbour) {
     block->address = neighbour->address;
@@ -263,17 +267,17 @@ void DeviceMemory::put_back(Block* block, const StackContext& stack) {
   if (traces()) [[unlikely]]
     trace(TraceAction::free_completed, size_t(block->address), block->requested, arena.stream,
           arena.pool.id, stack ? stack : block->notes ? block->notes->stack : nullptr);
-  block->notes.reset();
-  counters_.decrease(Metric::active, small, 1);
-  counters_.decrease(Metric::active_bytes, small, int64_t(block->size));
-  counters_.decrease(Metric::requested_bytes, small, int64_t(block->requested));
+  if (block->notes) [[unlikely]] block->notes.reset();
+  counters_.put_back(small, int64_t(block->requested));
 
   int64_t blocks = 0, bytes = 0;  // net change of what is free in split segments
-  for (Block* neighbour : {block->prev, block->next})
-    if (int64_t absorbed = absorb(block, neighbour)) {
-      --blocks;
-      bytes -= absorbed;
-    }
+  auto merge = [&](Block* neighbour) {
+    if (!neighbour || neighbour->state != BlockState::free) return;
+    --blocks;
+    bytes -= absorb(block, neighbour);
+  };
+  merge(block->prev);
+  merge(block->next);
   block->state = BlockState::free;
   block->searches_at_release = arena.pool.searches[small];
   arena.bins.insert(block);
@@ -281,15 +285,15 @@ void DeviceMemory::put_back(Block* block, const StackContext& stack) {
     ++blocks;
     bytes += int64_t(block->size);
   }
-  counters_.change(Metric::inactive_split, small, blocks);
-  counters_.change(Metric::inactive_split_bytes, small, bytes);
+  if (blocks) counters_.change(Metric::inactive_split, small, blocks);
+  if (bytes) counters_.change(Metric::inactive_split_bytes, small, bytes);
 }
 
 void DeviceMemory::release_live(Block* block, const StackContext& stack) {
   const bool small = block->arena->small;
-  counters_.decrease(Metric::allocation, small, 1);
-  counters_.decrease(Metric::allocated_bytes, small, int64_t(block->size));
-  if (block->size >= allocator_config().max_split_size) decrease(oversize_allocations_, 1);
+  counters_.release(small, int64_t(block->size));
+  if (block->size >= allocator_config().max_split_size) [[unlikely]]
+    decrease(oversize_allocations_, 1);
   if (traces()) [[unlikely]]
     trace(TraceAction::free_requested, size_t(block->address), block->requested,
           block->arena->stream, block->arena->pool.id,
@@ -297,6 +301,7 @@ void DeviceMemory::release_live(Block* block, const StackContext& stack) {
   if (block->notes && !block->notes->uses.empty()) [[unlikely]] {
     block->state = BlockState::pending;
     pending_.push_back(block);
+    counters_.add_pending(small, 1, int64_t(block->size));
   } else {
     put_back(block, stack);
   }
@@ -336,6 +341,7 @@ void DeviceMemory::process_pending(const StackContext& stack, bool all) {
     auto& uses = block->notes->uses;
     std::erase_if(uses, [&](c10::Stream stream) { return all || idle(stream); });
     if (!uses.empty()) return true;
+    counters_.add_pending(block->arena->small, -1, -int64_t(block->size));
     put_back(block, stack);
     return false;
   };

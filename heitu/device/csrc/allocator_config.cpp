@@ -74,7 +74,7 @@ class Parser {
       } else {
         TORCH_CHECK_VALUE(accepted_keys().count(key), "Unrecognized key '", key,
                           "' in CUDA allocator config.");
-        skip_value(key);
+        config.unused[key] = unused_value(key);
       }
       if (at_ < tokens_.size()) expect(",");
     }
@@ -169,19 +169,18 @@ class Parser {
     config.rounds_up = std::any_of(table.begin(), table.end(), [](size_t n) { return n > 1; });
   }
 
-  void skip_value(const std::string& key) {
+  std::string unused_value(const std::string& key) {
+    std::string value = next();
     if (key == "backend") {
-      const std::string& backend = next();
-      TORCH_CHECK_VALUE(backend == "native" || backend == "cudaMallocAsync",
+      TORCH_CHECK_VALUE(value == "native" || value == "cudaMallocAsync",
                         "Unknown allocator backend, options are native and cudaMallocAsync");
-      if (backend != "native") {
+      if (value != "native") {
         TORCH_WARN_ONCE("backend:cudaMallocAsync is answered by the native allocator here.");
       }
-      return;
     }
-    if (next() != "[") return;
-    while (next() != "]") {
-    }
+    if (value == "[")
+      while (value.back() != ']') value += next();
+    return value;
   }
 
   std::vector<std::string> tokens_;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <limits>
+#include <map>
 #include <string>
 
 namespace heitu {
@@ -19,6 +20,7 @@ struct AllocatorConfig {
   std::array<size_t, 16> roundup_divisions{};
   bool rounds_up = false;            // any division above 1
   bool expandable_segments = false;  // accepted; host pages need no growing segments
+  std::map<std::string, std::string> unused;  // keys that tune CUDA itself, with their values
   std::string settings;              // as given
 
   size_t divisions(size_t size) const noexcept;

@@ -90,15 +90,6 @@ Block* DeviceMemory::grow(Request& request) {
   return nullptr;
 }
 
-Block* DeviceMemory::take_from_spare_pool(Request& request) {
-  for (PoolId id : spare_pools_)
-    if (Pool* pool = find_pool(id))
-      if (Block* block = take_cached(arena_of(*pool, request.arena.small, request.arena.stream),
-                                     request.size))
-        return block;
-  return nullptr;
-}
-
 // ---- giving back ----
 
 void DeviceMemory::unmap_segment(Block* block, const StackContext& stack) {
