@@ -87,7 +87,19 @@ bool pool_live_blocks_equal(c10::DeviceIndex device, PoolId pool,
 void empty_cache(PoolId pool = {0, 0});
 
 // A pool's layout at one moment, and the way back to it (torch._C._cuda_setCheckpointPoolState).
-struct PoolCheckpoint;
+struct PoolCheckpoint {
+  struct BlockLayout {
+    char* address;
+    size_t size, requested;
+    bool live;
+  };
+  struct SegmentLayout {
+    char* base;
+    std::vector<BlockLayout> blocks;
+  };
+  PoolId pool;
+  std::vector<SegmentLayout> segments;
+};
 std::shared_ptr<PoolCheckpoint> checkpoint_pool(c10::DeviceIndex device, PoolId pool);
 struct RestoredPool {
   std::vector<void*> freed;      // addresses whose blocks were live before

@@ -11,20 +11,6 @@
 
 namespace heitu {
 
-struct PoolCheckpoint {
-  struct BlockLayout {
-    char* address;
-    size_t size, requested;
-    bool live;
-  };
-  struct SegmentLayout {
-    char* base;
-    std::vector<BlockLayout> blocks;
-  };
-  PoolId pool;
-  std::vector<SegmentLayout> segments;
-};
-
 // ---- life of a pool ----
 
 Pool* DeviceMemory::find_pool(PoolId id) {
