@@ -1,0 +1,172 @@
+#include "attention_core.h"
+
+#include <ATen/Parallel.h>
+
+#include <limits>
+
+#include "../generator.h"
+#include "../prelude.h"
+#include "on_host.h"
+
+namespace heitu {
+
+using at::Tensor;
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+int64_t diagonal_shift(const Tensor& q, const Tensor& k, const AttentionRule& rule) {
+  return rule.bottom_right ? k.size(2) - q.size(2) : 0;
+}
+
+// The CPU's flash kernel knows equal head sizes, and causality from the top left corner.
+bool cpu_kernel_serves(const Tensor& q, const Tensor& k, const Tensor& v,
+                       const AttentionRule& rule) {
+  const bool causal = rule.right.has_value();
+  return rule.dropout == 0 && !rule.left.has_value() && q.size(3) == v.size(3) &&
+         (!causal || (*rule.right == 0 && diagonal_shift(q, k, rule) == 0)) && q.numel() > 0 &&
+         k.numel() > 0 && (!rule.bias.defined() || rule.bias.scalar_type() == q.scalar_type());
+}
+
+// Each key head serves a group of query heads.
+Tensor expand_heads(const Tensor& t, int64_t heads) {
+  if (t.size(1) == heads) return t;
+  const int64_t group = heads / t.size(1);
+  return t.unsqueeze(2)
+      .expand({t.size(0), t.size(1), group, t.size(2), t.size(3)})
+      .reshape({t.size(0), heads, t.size(2), t.size(3)});
+}
+
+Tensor sum_heads(const Tensor& grad, int64_t heads) {
+  if (grad.size(1) == heads) return grad;
+  return grad.reshape({grad.size(0), heads, grad.size(1) / heads, grad.size(2), grad.size(3)})
+      .sum(2);
+}
+
+Tensor dense_last_dim(const Tensor& t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
+
+Tensor expand_bias(const Tensor& bias, const Tensor& q, const Tensor& k) {
+  if (!bias.defined()) return bias;
+  return bias.expand({q.size(0), q.size(1), q.size(2), k.size(2)});
+}
+
+// Scaled, biased and masked scores, in the accumulate type; fresh.
+Tensor scores(const Tensor& q, const Tensor& k, const AttentionRule& rule) {
+  const auto acc = accumulate_type(q.scalar_type());
+  Tensor result = at::matmul(q.to(acc), k.to(acc).transpose(-2, -1)).mul_(rule.scale);
+  if (rule.bias.defined()) result.add_(rule.bias);
+  if (rule.left.has_value() || rule.right.has_value()) {
+    const auto options = q.options().dtype(at::kLong);
+    const Tensor distance = at::arange(k.size(2), options) -
+                            at::arange(q.size(2), options).unsqueeze(1) -
+                            diagonal_shift(q, k, rule);
+    if (rule.left.has_value()) result.masked_fill_(distance < -*rule.left, -kInfinity);
+    if (rule.right.has_value()) result.masked_fill_(distance > *rule.right, -kInfinity);
+  }
+  return result;
+}
+
+// 1 where kept, 0 where dropped.
+Tensor dropout_mask(const Tensor& probabilities, const AttentionRule& rule) {
+  const Tensor uniform =
+      at::empty(probabilities.sizes(), probabilities.options().dtype(at::kFloat));
+  fill_dropout_uniform(uniform.data_ptr<float>(), uniform.numel(), rule.random);
+  return at::gt(uniform, rule.dropout).to(probabilities.scalar_type());
+}
+
+// A mask that hides every key yields a logsumexp of -inf; as +inf it makes exp() vanish.
+Tensor row_logsumexp(const Tensor& s) {
+  Tensor lse = s.size(-1) > 0 ? at::logsumexp(s, -1)
+                              : at::full(s.sizes().slice(0, 3), -kInfinity, s.options());
+  return lse.masked_fill_(lse == -kInfinity, kInfinity);
+}
+
+}  // namespace
+
+AttentionResult attention_forward(const Tensor& q, const Tensor& k_in, const Tensor& v_in,
+                                  const AttentionRule& rule) {
+  const Tensor k = expand_heads(k_in, q.size(1)), v = expand_heads(v_in, q.size(1));
+  if (cpu_kernel_serves(q, k, v, rule)) {
+    const Tensor bias = expand_bias(rule.bias, q, k);
+    auto [output, lse] = at::_scaled_dot_product_flash_attention_for_cpu(
+        dense_last_dim(q), dense_last_dim(k), dense_last_dim(v), 0.0, rule.right.has_value(),
+        bias.defined() ? std::make_optional(bias) : std::nullopt, rule.scale);
+    return {output, lse.to(at::kFloat).contiguous()};
+  }
+  Tensor s = scores(q, k, rule);
+  const Tensor lse = row_logsumexp(s);
+  Tensor p = s.sub_(lse.unsqueeze(-1)).exp_();
+  if (rule.dropout > 0) p.mul_(dropout_mask(p, rule)).div_(1 - rule.dropout);
+  const Tensor output = at::matmul(p, v.to(p.scalar_type()));
+  return {output.to(q.scalar_type()), lse.to(at::kFloat)};
+}
+
+AttentionGrads attention_backward(const Tensor& grad, const Tensor& q, const Tensor& k_in,
+                                  const Tensor& v_in, const Tensor& output, const Tensor& logsumexp,
+                                  const AttentionRule& rule, bool bias_grad) {
+  const int64_t key_heads = k_in.size(1);
+  const Tensor k = expand_heads(k_in, q.size(1)), v = expand_heads(v_in, q.size(1));
+  if (!bias_grad && cpu_kernel_serves(q, k, v, rule)) {
+    const Tensor bias = expand_bias(rule.bias, q, k);
+    auto [grad_q, grad_k, grad_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        dense_last_dim(grad), dense_last_dim(q), dense_last_dim(k), dense_last_dim(v), output,
+        logsumexp.to(q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat), 0.0,
+        rule.right.has_value(), bias.defined() ? std::make_optional(bias) : std::nullopt,
+        rule.scale);
+    return {grad_q, sum_heads(grad_k, key_heads), sum_heads(grad_v, key_heads), Tensor()};
+  }
+  const auto type = q.scalar_type(), acc = accumulate_type(type);
+  Tensor p = scores(q, k, rule);
+  p.sub_(logsumexp.unsqueeze(-1)).exp_();
+  const Tensor grad_out = grad.to(acc);
+  Tensor grad_p = at::matmul(grad_out, v.to(acc).transpose(-2, -1));
+  Tensor grad_v;
+  if (rule.dropout > 0) {
+    const Tensor kept = dropout_mask(p, rule).div_(1 - rule.dropout);
+    grad_p.mul_(kept);
+    grad_v = at::matmul(at::mul(p, kept).transpose(-2, -1), grad_out);
+  } else {
+    grad_v = at::matmul(p.transpose(-2, -1), grad_out);
+  }
+  const Tensor delta = at::mul(grad_out, output.to(acc)).sum(-1, true);
+  const Tensor grad_s = grad_p.sub_(delta).mul_(p);
+  Tensor grad_bias;
+  if (bias_grad) grad_bias = at::sum_to(grad_s, rule.bias.sizes()).to(rule.bias.scalar_type());
+  const Tensor grad_q = at::matmul(grad_s, k.to(acc)).mul_(rule.scale);
+  const Tensor grad_k = at::matmul(grad_s.transpose(-2, -1), q.to(acc)).mul_(rule.scale);
+  return {grad_q.to(type), sum_heads(grad_k, key_heads).to(type),
+          sum_heads(grad_v, key_heads).to(type), grad_bias};
+}
+
+Tensor attention_debug_mask(const Tensor& q, const Tensor& k_in, const AttentionRule& rule) {
+  const Tensor k = expand_heads(k_in, q.size(1));
+  Tensor p = scores(q, k, rule);
+  p.sub_(row_logsumexp(p).unsqueeze(-1)).exp_();
+  return p.mul_(dropout_mask(p, rule).mul_(2).sub_(1)).to(q.scalar_type());
+}
+
+PhiloxState draw_dropout(const Tensor& query, double dropout, int64_t increment) {
+  if (dropout <= 0) return {};
+  return draw(generator_or_default(std::nullopt, query.device().index()),
+              static_cast<uint64_t>(increment));
+}
+
+void fill_dropout_uniform(float* values, int64_t count, const MaskNumbers& numbers) {
+  constexpr int64_t kWords = 4, kGrain = 8192;
+  const int64_t per_thread = numbers.words_per_thread / kWords;
+  at::parallel_for(0, (count + kWords - 1) / kWords, kGrain, [&](int64_t from, int64_t to) {
+    for (int64_t n = from; n < to; ++n) {
+      const int64_t call = numbers.first / kWords + n;
+      const int64_t thread = per_thread > 0 ? call / per_thread : 0;
+      const philox::Words words = philox::words(
+          numbers.state.seed, numbers.state.offset / kWords + (call - thread * per_thread), thread);
+      const int64_t first = n * kWords;
+      for (int64_t i = 0; i < std::min(kWords, count - first); ++i) {
+        values[first + i] = philox::uniform(words[i]);
+      }
+    }
+  });
+}
+
+}  // namespace heitu
