@@ -35,7 +35,7 @@ def test_one_that_belongs_to_another_is_refused(
 ) -> None:
     clean_environment.mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
-    with pytest.raises(HeituError, match="belongs to user id .* this process has 4242") as caught:
+    with pytest.raises(HeituError, match=r"belongs to user id .* this process has 4242") as caught:
         private_cache()
     assert caught.value.exit_code is ExitCode.CACHE_REFUSED
 
