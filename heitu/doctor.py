@@ -9,6 +9,7 @@ import enum
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -104,10 +105,11 @@ def _compiler() -> Iterator[Line]:
         yield Status.WARN, f"{error.message} The core is built, so none is needed now.", error.hint or ""
         return
     command = [*compiler.command, "--version"]
+    shown = shlex.join(command)
     said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20)
     first = (said.stdout.strip() or said.stderr.strip() or "it says nothing").splitlines()[0]
     if said.returncode:
-        yield Status.FAIL, f"`{' '.join(command)}` ends with code {said.returncode}: {first}", "set CXX"
+        yield Status.FAIL, f"`{shown}` ends with code {said.returncode}: {first}", "set CXX"
         return
     family = "clang" if "clang" in first else "gcc"
     version = re.search(r"\b(\d+)\.\d+", re.sub(r"\([^)]*\)", "", first))

@@ -162,8 +162,15 @@ class Settings:
             setting.read()
 
     def rows(self) -> list[SettingRow]:
-        """The table that is printed. Raises HeituError on a value that cannot be read."""
-        return [SettingRow(s.variable, str(s.read()), s.variable in os.environ, s.doc) for s in self]
+        """The table that is printed; a value that cannot be read stands there as it was given."""
+        rows = []
+        for setting in self:
+            try:
+                value = str(setting.read())
+            except HeituError:
+                value = os.environ[setting.variable]
+            rows.append(SettingRow(setting.variable, value, setting.variable in os.environ, setting.doc))
+        return rows
 
 
 settings = Settings()

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from heitu.errors import ExitCode
+from heitu.errors import ExitCode, HeituError
 
 if TYPE_CHECKING:
     from heitu.doctor import Finding
@@ -17,7 +17,11 @@ STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
 
 
 def main(args: list[str]) -> int:
-    """Prints the findings. Returns 0, or 1 where one of them is FAIL; never raises."""
+    """Prints the findings. Returns 0, or 1 where one of them is FAIL.
+
+    Raises:
+        HeituError: --settings, and one of them is wrong.
+    """
     parser = argparse.ArgumentParser(
         prog="heitu doctor", description="Says what is here, what fits together and what to do next."
     )
@@ -26,6 +30,8 @@ def main(args: list[str]) -> int:
     asked = parser.parse_args(args)
     try:
         return _print_settings(asked.json) if asked.settings else _print_findings(asked.json)
+    except HeituError:
+        raise
     except Exception as error:
         print(f"heitu: doctor cannot go on: {type(error).__name__}: {error}", file=sys.stderr)
         return ExitCode.FAILED
