@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -60,11 +61,51 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
             event = base_event.__new__(
                 cls, device="cuda", enable_timing=enable_timing, blocking=blocking, interprocess=interprocess
             )
+            # The methods of torch.Event refuse subclasses written in Python, so the state is our own.
+            event._state = core.Event()
+            event._timed = enable_timing
+            event._interprocess = interprocess
             return event
 
         @property
+        def device(self) -> Any:
+            return sys.modules["torch"].device("cuda", self._state.device) if self._state.recorded else None
+
+        @property
         def cuda_event(self) -> int:
-            return int(self.event_id)
+            return id(self._state) if self._state.recorded else 0
+
+        event_id = cuda_event
+
+        def record(self, stream: Any = None) -> None:
+            stream_id, device = self._stream(stream)
+            if self._state.recorded and self._state.device != device:
+                raise RuntimeError(
+                    f"Event device {self._state.device} does not match recording stream's device {device}."
+                )
+            self._state.record(stream_id, device)
+
+        def wait(self, stream: Any = None) -> None:
+            if self._state.recorded:
+                self._state.wait(*self._stream(stream))
+
+        def query(self) -> bool:
+            return bool(self._state.query())
+
+        def synchronize(self) -> None:
+            self._state.synchronize()
+
+        def elapsed_time(self, end_event: Any) -> float:
+            if not (self._timed and end_event._timed):
+                raise ValueError("Both events must be created with argument 'enable_timing=True'.")
+            return float(self._state.elapsed_ms(end_event._state))
+
+        @staticmethod
+        def _stream(stream: Any) -> tuple[int, int]:
+            if stream is None:
+                stream_id, device, _ = core.current_stream(-1)
+                return stream_id, device
+            return stream.stream_id, stream.device_index
 
     for cls in (_CudaStreamBase, _CudaEventBase):
         cls.__module__ = "torch._C"

@@ -273,6 +273,10 @@ constexpr std::pair<c10::DispatchKey, c10::DispatchKey> kKin[] = {
     {c10::DispatchKey::QuantizedCUDA, c10::DispatchKey::QuantizedCPU},
 };
 
+// Composite operators that reach for kernels by device type (DispatchStub) and so run whole on the
+// host.
+constexpr const char* kWhole[] = {"copy_", "convolution", "convolution_backward"};
+
 // Operators registered after us (torch.library, torchvision) that have a kernel for the CPU only.
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   const auto highest = keys.highestPriorityTypeId();
@@ -328,6 +332,11 @@ int install_kernels() {
         continue;
       add(name, device_key, delegate(*op, host_key));
     }
+  }
+  for (const char* name : kWhole) {
+    const auto op = dispatcher.findOp({std::string("aten::") + name, ""});
+    if (op && !op->hasKernelForDispatchKey(c10::DispatchKey::CUDA))
+      add(op->operator_name(), c10::DispatchKey::CUDA, delegate(*op, c10::DispatchKey::CPU));
   }
   const auto count = static_cast<int>(registrations().size());
   for (const auto& kin : kKin) {

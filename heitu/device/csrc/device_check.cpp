@@ -1,5 +1,6 @@
 #include <ATen/core/op_registration/adaption.h>
 
+#include <algorithm>
 #include <fstream>
 #include <unordered_map>
 
@@ -13,38 +14,57 @@ std::string& torchgen_folder() {
   return *folder;
 }
 
-using Checks = std::unordered_map<std::string, DeviceCheck>;
+struct Traits {
+  DeviceCheck check = DeviceCheck::strict;
+  bool structured = false;
+};
+using TraitsOf = std::unordered_map<std::string, Traits>;
 
 // The dispatcher does not tell how an operator treats devices; torch's own operator list, which
 // the torchgen package carries, does. Read once, on the first call that mixes devices.
-Checks read_checks() {
-  Checks checks;
+TraitsOf read_traits() {
+  TraitsOf traits;
   std::ifstream file(torchgen_folder() + "/packaged/ATen/native/native_functions.yaml");
-  std::string line, op;
+  std::string line;
+  Traits* op = nullptr;
   const auto starts = [&](const char* prefix) { return line.rfind(prefix, 0) == 0; };
   while (std::getline(file, line)) {
     if (starts("- func: ")) {
-      op = line.substr(8, line.find('(') - 8);
-    } else if (starts("  device_check: NoCheck")) {
+      op = &traits[line.substr(8, line.find('(') - 8)];
+    } else if (op && starts("  device_check: NoCheck")) {
       const bool iterator = line.find("TensorIterator") != std::string::npos;
-      auto& check = checks[op];
-      if (check != DeviceCheck::iterator)
-        check = iterator ? DeviceCheck::iterator : DeviceCheck::none;
-    } else if (starts("  structured_inherits: TensorIteratorBase")) {
-      checks[op] = DeviceCheck::iterator;
-    } else if (starts("  structured_delegate: ")) {
-      // The functional and in-place forms check as the out form does; the delegate's line decides
-      // when both are known.
-      checks.try_emplace(op, DeviceCheck::strict);
+      if (op->check == DeviceCheck::strict)
+        op->check = iterator ? DeviceCheck::iterator : DeviceCheck::none;
+    } else if (op && starts("  structured_inherits: TensorIteratorBase")) {
+      op->check = DeviceCheck::iterator;
     }
+    if (op && starts("  structured")) op->structured = true;
   }
-  return checks;
+  return traits;
+}
+
+Traits traits_of(const c10::OperatorName& op) {
+  static const auto* traits = new TraitsOf(read_traits());
+  const auto name = op.name.substr(op.name.find("::") + 2);
+  const auto found = traits->find(op.overload_name.empty() ? name : name + "." + op.overload_name);
+  return found == traits->end() ? Traits{} : found->second;
+}
+
+// The name of the function that torchgen generates for the operator; it stands in the message.
+std::string method_name(const c10::OperatorHandle& op) {
+  const auto& schema = op.schema();
+  const auto base = schema.name().substr(schema.name().find("::") + 2);
+  const auto& overload = schema.overload_name();
+  const bool out = std::any_of(schema.arguments().begin(), schema.arguments().end(),
+                               [](const auto& argument) { return argument.is_out(); });
+  const auto name = base + (out ? "_out" : "");
+  if (!traits_of(op.operator_name()).structured) return "wrapper_CUDA_" + overload + "_" + name;
+  return "wrapper_CUDA_" + name + (overload.empty() ? "" : "_" + overload);
 }
 
 void check_strict(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments) {
   const auto& schema = op.schema();
-  const auto method = "wrapper_CUDA_" + schema.overload_name() + "_" + schema.name().substr(
-      schema.name().find("::") + 2);
+  const auto method = method_name(op);
   std::optional<c10::Device> common;
   const auto look = [&](const at::Tensor& tensor, const std::string& argument) {
     c10::impl::check_and_update_common_device(common, tensor, method.c_str(), argument.c_str());
@@ -92,13 +112,7 @@ void check_iterator(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> ar
 
 void set_torchgen_folder(std::string folder) { torchgen_folder() = std::move(folder); }
 
-DeviceCheck device_check(const c10::OperatorName& op) {
-  static const auto* checks = new Checks(read_checks());
-  const auto name = op.name.substr(op.name.find("::") + 2);
-  const auto full = op.overload_name.empty() ? name : name + "." + op.overload_name;
-  const auto found = checks->find(full);
-  return found == checks->end() ? DeviceCheck::strict : found->second;
-}
+DeviceCheck device_check(const c10::OperatorName& op) { return traits_of(op).check; }
 
 void check_devices(const c10::OperatorHandle& op, DeviceCheck check, const Stack& stack) {
   const auto arguments = torch::jit::last(stack, op.schema().arguments().size());

@@ -2,6 +2,7 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include "allocator.h"
+#include "block_table.h"
 #include "streams.h"
 #include "version.h"
 
@@ -72,7 +73,7 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
   }
   void recordDataPtrOnStream(const c10::DataPtr& pointer,
                              const c10::Stream& stream) const override {
-    if (auto* block = find_containing_block(pointer.get())) record_stream(block, stream);
+    if (auto* block = BlockTable::find(pointer.get())) record_stream(block, stream);
   }
 #if HEITU_TORCH_AT_LEAST(2, 10)
   void* getStreamNativeHandle(const c10::Stream stream) const override {

@@ -8,6 +8,7 @@
 #include <c10/core/CPUAllocator.h>
 
 #include "allocator.h"
+#include "block_table.h"
 #include "labels_inline.h"
 #include "streams.h"
 
@@ -23,25 +24,37 @@ thread_local constinit c10::DeviceIndex scoped_device = -1;
 
 namespace {
 
+c10::Allocator& plain_allocator() { return *c10::GetDefaultCPUAllocator(); }
+
+// Takes back memory of the device and plain memory alike: by the raw interface either may come.
+void release_memory(void* address) {
+  if (auto* block = BlockTable::find(address)) {
+    BlockTable::set(address, nullptr);
+    release(block);
+  } else {
+    plain_allocator().raw_deallocate(address);
+  }
+}
+
+c10::DataPtr host_data_ptr(Block* block) {
+  void* address = data(block);
+  if (address) BlockTable::set(address, block);
+  return {address, address, &release_memory, c10::Device(c10::kCPU)};
+}
+
 // Memory for CPU tensors: the device's inside a DeviceMemoryScope, else the allocator that was
 // there before.
 class HostAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    if (C10_LIKELY(scoped_device < 0)) return plain_->allocate(bytes);
-    const auto device = scoped_device;
-    Block* block = heitu::allocate(device, current_stream(device).id(), bytes);
-    return {data(block), block, &release, c10::Device(c10::kCPU)};
+    if (C10_LIKELY(scoped_device < 0)) return plain_allocator().allocate(bytes);
+    return host_data_ptr(
+        heitu::allocate(scoped_device, current_stream(scoped_device).id(), bytes));
   }
   void copy_data(void* dest, const void* src, size_t count) const override {
     default_copy_data(dest, src, count);
   }
-  // Plain CPU tensors may be freed through the raw interface; it cannot be offered, because what
-  // this allocator hands out has two kinds of contexts.
-  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
-
- private:
-  c10::Allocator* plain_ = c10::GetDefaultCPUAllocator();
+  c10::DeleterFnPtr raw_deleter() const override { return &release_memory; }
 };
 
 HostAllocator& host_allocator() {
@@ -69,8 +82,7 @@ DeviceMemoryScope::~DeviceMemoryScope() { scoped_device = previous_; }
 
 c10::DataPtr make_device_data_ptr(Block* block, size_t bytes, c10::Device device) {
   auto host = c10::make_intrusive<StorageImpl>(
-      StorageImpl::use_byte_size_t(), bytes,
-      c10::DataPtr(data(block), block, &release, c10::Device(c10::kCPU)), &host_allocator(),
+      StorageImpl::use_byte_size_t(), bytes, host_data_ptr(block), &host_allocator(),
       /*resizable=*/true);
   return owning_data_ptr(std::move(host), device);
 }

@@ -56,6 +56,7 @@ void add_pointwise_kernels(TypedKernels& kernels) {
   HEITU_TYPED_MIX(addcmul_);
   HEITU_TYPED_MIX(addcdiv_);
   HEITU_TYPED_MIX(lerp__Scalar);
+  HEITU_TYPED(copy_);
   HEITU_TYPED_MIX(zero_);
   HEITU_TYPED_MIX(fill__Scalar);
   HEITU_TYPED_MIX(masked_fill__Scalar);

@@ -12,6 +12,7 @@
 #include <c10/core/DeviceGuard.h>
 
 #include "allocator.h"
+#include "block_table.h"
 #include "prelude.h"
 #include "state.h"
 #include "streams.h"
@@ -74,7 +75,7 @@ at::Tensor& set_nothing(at::Tensor& self) {
 }
 
 void record_stream_on(at::Tensor& self, c10::Stream stream) {
-  if (auto* block = find_block(self.storage().data())) record_stream(block, stream);
+  if (auto* block = BlockTable::find(self.storage().data())) record_stream(block, stream);
 }
 
 }  // namespace
