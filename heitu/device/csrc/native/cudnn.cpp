@@ -1,0 +1,198 @@
+// cuDNN's convolutions, CTC loss and grid sampling, for programs that call them by name.
+#include "../prelude.h"
+#include "../registry.h"
+#include "on_host.h"
+
+namespace heitu {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// ---- convolution ----
+
+Tensor convolve(const OnHost& host, const Tensor& input, const Tensor& weight, const Tensor& bias,
+                IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, bool transposed,
+                IntArrayRef output_padding, int64_t groups) {
+  return at::convolution(host.view(input), host.view(weight),
+                         bias.defined() ? OptionalTensor(host.view(bias)) : std::nullopt, stride,
+                         padding, dilation, transposed, output_padding, groups);
+}
+
+Tensor convolution(const Tensor& self, const Tensor& weight, IntArrayRef padding,
+                   IntArrayRef stride, IntArrayRef dilation, int64_t groups, bool /*benchmark*/,
+                   bool /*deterministic*/, bool /*allow_tf32*/) {
+  const OnHost host(self);
+  const std::vector<int64_t> none(padding.size(), 0);
+  return host.result(
+      convolve(host, self, weight, {}, stride, padding, dilation, false, none, groups));
+}
+
+Tensor& convolution_out(const Tensor& self, const Tensor& weight, IntArrayRef padding,
+                        IntArrayRef stride, IntArrayRef dilation, int64_t groups, bool benchmark,
+                        bool deterministic, bool allow_tf32, Tensor& out) {
+  const Tensor result = convolution(self, weight, padding, stride, dilation, groups, benchmark,
+                                    deterministic, allow_tf32);
+  out.resize_(result.sizes());
+  return out.copy_(result);
+}
+
+Tensor convolution_transpose(const Tensor& self, const Tensor& weight, IntArrayRef padding,
+                             IntArrayRef output_padding, IntArrayRef stride, IntArrayRef dilation,
+                             int64_t groups, bool /*benchmark*/, bool /*deterministic*/,
+                             bool /*allow_tf32*/) {
+  const OnHost host(self);
+  return host.result(
+      convolve(host, self, weight, {}, stride, padding, dilation, true, output_padding, groups));
+}
+
+Tensor convolution_relu(const Tensor& self, const Tensor& weight, const OptionalTensor& bias,
+                        IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation,
+                        int64_t groups) {
+  const OnHost host(self);
+  const std::vector<int64_t> none(padding.size(), 0);
+  return host.result(convolve(host, self, weight, value_or_undefined(bias), stride, padding,
+                              dilation, false, none, groups)
+                         .relu_());
+}
+
+Tensor convolution_add_relu(const Tensor& self, const Tensor& weight, const Tensor& z,
+                            const std::optional<at::Scalar>& alpha, const OptionalTensor& bias,
+                            IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation,
+                            int64_t groups) {
+  const OnHost host(self);
+  const std::vector<int64_t> none(padding.size(), 0);
+  return host.result(convolve(host, self, weight, value_or_undefined(bias), stride, padding,
+                              dilation, false, none, groups)
+                         .add_(host.view(z), alpha.value_or(1))
+                         .relu_());
+}
+
+Tensor depthwise(const Tensor& self, const Tensor& weight, IntArrayRef kernel_size,
+                 const OptionalTensor& bias, IntArrayRef stride, IntArrayRef padding,
+                 IntArrayRef dilation) {
+  TORCH_CHECK(weight.dim() >= 3 && weight.size(1) == 1 && self.dim() == weight.dim() &&
+                  weight.size(0) % self.size(1) == 0,
+              "depthwise convolution: weight ", weight.sizes(), " does not fit an input of ",
+              self.sizes());
+  TORCH_CHECK(weight.sizes().slice(2) == kernel_size, "depthwise convolution: kernel_size ",
+              kernel_size, " is not that of the weight, ", weight.sizes());
+  const OnHost host(self);
+  const std::vector<int64_t> none(padding.size(), 0);
+  return host.result(convolve(host, self, weight, value_or_undefined(bias), stride, padding,
+                              dilation, false, none, self.size(1)));
+}
+
+const Tensor& depthwise_out(const Tensor& self, const Tensor& weight, IntArrayRef kernel_size,
+                            const OptionalTensor& bias, IntArrayRef stride, IntArrayRef padding,
+                            IntArrayRef dilation, const Tensor& out) {
+  const Tensor result = depthwise(self, weight, kernel_size, bias, stride, padding, dilation);
+  out.resize_(result.sizes());
+  return out.copy_(result);
+}
+
+// ---- CTC ----
+
+// What cuDNN's implementation can do; everything else is left to PyTorch's own.
+bool use_ctc(const Tensor& log_probs, const Tensor& targets, IntArrayRef input_lengths,
+             IntArrayRef target_lengths, int64_t blank) {
+  constexpr int64_t kLongestTarget = 256;
+  bool usable = at::globalContext().userEnabledCuDNN() && blank == 0 && targets.dim() == 1 &&
+                log_probs.dim() == 3 && log_probs.scalar_type() == at::kFloat &&
+                targets.scalar_type() == at::kInt && targets.device().type() == at::kCPU &&
+                targets.is_contiguous();
+  if (!usable) return false;
+  for (size_t i = 0; i < input_lengths.size(); ++i) {
+    usable = usable && input_lengths[i] == log_probs.size(0) &&
+             target_lengths[i] <= kLongestTarget && target_lengths[i] <= input_lengths[i];
+  }
+  return usable;
+}
+
+bool use_ctc_tensor(const Tensor& log_probs, const Tensor& targets, const Tensor& input_lengths,
+                    const Tensor& target_lengths, int64_t blank) {
+  const Tensor inputs = input_lengths.cpu().to(at::kLong).contiguous();
+  const Tensor lengths = target_lengths.cpu().to(at::kLong).contiguous();
+  return use_ctc(log_probs, targets,
+                 {inputs.data_ptr<int64_t>(), static_cast<size_t>(inputs.numel())},
+                 {lengths.data_ptr<int64_t>(), static_cast<size_t>(lengths.numel())}, blank);
+}
+
+// The losses, and the gradient that cuDNN computes along with them.
+std::tuple<Tensor, Tensor> ctc(const Tensor& log_probs, const Tensor& targets,
+                               IntArrayRef input_lengths, IntArrayRef target_lengths, int64_t blank,
+                               bool /*deterministic*/, bool zero_infinity) {
+  TORCH_CHECK(blank == 0, "blank must be label 0 for cudnn_ctc_loss");
+  const OnHost host(log_probs);
+  const Tensor probs = host.view(log_probs), labels = targets.cpu();
+  auto [losses, alpha] =
+      at::_ctc_loss(probs, labels, input_lengths, target_lengths, blank, zero_infinity);
+  const Tensor grad = at::_ctc_loss_backward(at::ones_like(losses), probs, labels, input_lengths,
+                                             target_lengths, losses, alpha, blank, zero_infinity);
+  return {host.result(losses), host.result(grad)};
+}
+
+std::tuple<Tensor, Tensor> ctc_tensor(const Tensor& log_probs, const Tensor& targets,
+                                      const Tensor& input_lengths, const Tensor& target_lengths,
+                                      int64_t blank, bool deterministic, bool zero_infinity) {
+  const Tensor inputs = input_lengths.cpu().to(at::kLong).contiguous();
+  const Tensor lengths = target_lengths.cpu().to(at::kLong).contiguous();
+  return ctc(log_probs, targets, {inputs.data_ptr<int64_t>(), static_cast<size_t>(inputs.numel())},
+             {lengths.data_ptr<int64_t>(), static_cast<size_t>(lengths.numel())}, blank,
+             deterministic, zero_infinity);
+}
+
+// ---- spatial transformers: bilinear, zeros outside, corners aligned ----
+
+Tensor grid_sampler(const Tensor& self, const Tensor& grid) {
+  const OnHost host(self);
+  return host.result(at::grid_sampler_2d(host.view(self), host.view(grid), 0, 0, true));
+}
+
+std::tuple<Tensor, Tensor> grid_sampler_backward(const Tensor& self, const Tensor& grid,
+                                                 const Tensor& grad) {
+  const OnHost host(self);
+  auto [grad_self, grad_grid] = at::grid_sampler_2d_backward(
+      host.view(grad), host.view(self), host.view(grid), 0, 0, true, {true, true});
+  return {host.result(grad_self), host.result(grad_grid)};
+}
+
+Tensor affine_grid(const Tensor& theta, int64_t n, int64_t c, int64_t h, int64_t w) {
+  const OnHost host(theta);
+  return host.result(at::affine_grid_generator(host.view(theta), {n, c, h, w}, true));
+}
+
+// The grid is linear in theta: a grid of unit matrices gives the points it is made of.
+Tensor affine_grid_backward(const Tensor& grad, int64_t n, int64_t c, int64_t h, int64_t w) {
+  const OnHost host(grad);
+  const Tensor g = host.view(grad);
+  const Tensor points = at::cat(
+      {at::affine_grid_generator(at::eye(2, 3, g.options()).unsqueeze(0), {1, c, h, w}, true)
+           .view({h * w, 2}),
+       at::ones({h * w, 1}, g.options())},
+      1);
+  return host.result(at::matmul(g.reshape({n, h * w, 2}).transpose(1, 2), points));
+}
+
+HEITU_KERNELS(cudnn) {
+  m.impl("cudnn_convolution", convolution);
+  m.impl("cudnn_convolution.out", convolution_out);
+  m.impl("cudnn_convolution_transpose", convolution_transpose);
+  m.impl("cudnn_convolution_relu", convolution_relu);
+  m.impl("cudnn_convolution_add_relu", convolution_add_relu);
+  m.impl("_conv_depthwise2d", depthwise);
+  m.impl("_conv_depthwise2d.out", depthwise_out);
+  m.impl("conv_depthwise3d", depthwise);
+  m.impl("_use_cudnn_ctc_loss", use_ctc);
+  m.impl("_use_cudnn_ctc_loss.Tensor", use_ctc_tensor);
+  m.impl("_cudnn_ctc_loss", ctc);
+  m.impl("_cudnn_ctc_loss.Tensor", ctc_tensor);
+  m.impl("cudnn_grid_sampler", grid_sampler);
+  m.impl("cudnn_grid_sampler_backward", grid_sampler_backward);
+  m.impl("cudnn_affine_grid_generator", affine_grid);
+  m.impl("cudnn_affine_grid_generator_backward", affine_grid_backward);
+}
+
+}  // namespace
+}  // namespace heitu
