@@ -34,7 +34,7 @@ def install() -> None:
         raise HeituError(
             "torch is already imported, so the cuda device cannot be put into it any more.",
             hint="Call heitu.enable() before the first `import torch` (in a notebook: restart the kernel).",
-            exit_code=ExitCode.USAGE,
+            exit_code=ExitCode.TORCH_IMPORTED,
         )
     from heitu.device.build import core_library
 
@@ -51,7 +51,14 @@ class _Device:
         self._core: ModuleType | None = None
 
     def before_c(self, _: ModuleSpec) -> None:
-        ctypes.CDLL(str(self._library), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+        try:
+            ctypes.CDLL(str(self._library), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+        except OSError as error:
+            raise HeituError(
+                f"The core does not load: {error}.",
+                hint=f"Remove {self._library}, so that it is built anew, and run `heitu doctor`.",
+                exit_code=ExitCode.CORE_UNUSABLE,
+            ) from None
 
     def after_c(self, torch_c: ModuleType) -> None:
         from heitu.device import bindings

@@ -92,18 +92,19 @@ class Stamp:
         try:
             recorded = json.loads(self._file.read_bytes())
             library = recorded["library"]
-            if self._inputs() == recorded["inputs"] and _state(library) == recorded["state"]:
+            if self.inputs() == recorded["inputs"] and _state(library) == recorded["state"]:
                 return Path(library)
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None
 
-    def write(self, library: Path) -> None:
-        """Records that `library` is whole and made from the sources as they are now."""
-        content = {"inputs": self._inputs(), "library": str(library), "state": _state(library)}
+    def write(self, library: Path, inputs: list[Any]) -> None:
+        """Records that `library` is whole and made from `inputs`, which were noted before it was made."""
+        content = {"inputs": inputs, "library": str(library), "state": _state(library)}
         write_whole(self._file, json.dumps(content).encode())
 
-    def _inputs(self) -> list[Any]:
+    def inputs(self) -> list[Any]:
+        """What the library depends on, as it is now."""
         # The compiler counts only by name: a library made with one that has since gone is still good.
         sources = [[entry.path, *_size_and_time(entry.stat())] for entry in source_entries(".cpp", ".h")]
         version = _size_and_time(self._version_file.stat())
@@ -137,8 +138,9 @@ def _build_under_lock(cache: Path, torch: InstalledTorch, stamp: Stamp) -> Path:
             lock.acquire()
         try:
             # Another process may have built it in the meantime.
+            inputs = stamp.inputs()
             library = stamp.read() or prebuilt_library(torch) or build_library(cache, torch)
-            stamp.write(library)
+            stamp.write(library, inputs)
             return library
         finally:
             lock.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def say(line: str) -> None:
     """One line of talk on stderr."""
     if not settings.quiet:
-        print(f"heitu: {line}", file=sys.stderr, flush=True)
+        # That nobody listens (a closed pipe, no stderr at all) is no reason to give up what is being done.
+        with suppress(OSError, ValueError, AttributeError):
+            print(f"heitu: {line}", file=sys.stderr, flush=True)
 
 
 class BuildProgress(AbstractContextManager["BuildProgress"]):

@@ -40,7 +40,7 @@ def build_library(cache: Path, torch: InstalledTorch) -> Path:
         HeituError: no compiler, or it failed.
         OSError: the cache cannot be written.
     """
-    return _Build(cache, Recipe(torch, find_compiler())).run()
+    return _build(cache, Recipe(torch, find_compiler()))
 
 
 def prebuild() -> Path:
@@ -48,7 +48,7 @@ def prebuild() -> Path:
     build.check_platform()
     torch = require_torch()
     torch.check_usable()
-    library = _Build(private_cache(), Recipe(torch, find_compiler(), portable=True)).run()
+    library = _build(private_cache(), Recipe(torch, find_compiler(), portable=True))
     PREBUILT.mkdir(exist_ok=True)
     target = PREBUILT / f"{_prebuilt_key(torch)}.so"
     write_whole(target, library.read_bytes())
@@ -111,6 +111,18 @@ class Recipe:
 
     def _key(self, files: list[Path], flags: list[str]) -> str:
         return _digest(self.compiler.identity(), flags, _source_key(self.torch, files))
+
+
+class _SourceChangedError(Exception):
+    """A source was edited while it was being compiled, so the object is not what its key says."""
+
+
+def _build(cache: Path, recipe: Recipe) -> Path:
+    while True:
+        try:
+            return _Build(cache, recipe).run()
+        except _SourceChangedError as change:
+            say(f"{change} was edited while it was being compiled; starting over with what is there now")
 
 
 class _Build:
@@ -192,6 +204,9 @@ class _Build:
 
         def one(source: Path) -> None:
             self._compile(source.name, [*before, str(source)], wanted[source])
+            if self._recipe.object_key(source) != wanted[source].stem:
+                wanted[source].unlink()
+                raise _SourceChangedError(source.name)
             done(source.name)
 
         # The longest first, judged by size: the short ones then fill the gaps at the end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -211,6 +212,36 @@ def test_a_damaged_object_is_not_kept(compiler: FakeCompiler) -> None:
     compiler.calls()
     build.core_library()
     assert compiler.calls() == ["a.cpp", "b.cpp", "link"]
+
+
+def test_a_source_edited_during_the_build_is_compiled_again(
+    compiler: FakeCompiler, sources: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = sources / "a.cpp"
+    compiler.behave(
+        f"if args[-3].endswith('a.cpp') and 'edited' not in open({str(source)!r}).read():\n"
+        f"    open({str(source)!r}, 'a').write('// edited')"
+    )
+    library = build.core_library()
+    assert b"edited" in library.read_bytes()
+    assert "a.cpp was edited while it was being compiled" in capfd.readouterr().err
+    compiler.calls()
+    assert build.core_library() == library
+    assert compiler.calls() == []
+
+
+class ClosedPipe(io.StringIO):
+    """A stream whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_talk_that_nobody_hears_does_not_stop_the_build(
+    compiler: FakeCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", ClosedPipe())
+    assert build.core_library().exists()
 
 
 def test_no_sources(compiler: FakeCompiler, sources: Path) -> None:
