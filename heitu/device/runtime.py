@@ -65,13 +65,17 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
             raise RuntimeError("invalid value of debug_mode, expected one of 0,1,2")
         sync_debug_mode = mode
 
+    def synchronize() -> None:
+        core.refuse_in_capture()
+        core.synchronize_device(core.current_device())
+
     torch_c._cuda_init = cuda_init
     torch_c._cuda_isInBadFork = core.in_bad_fork
     torch_c._cuda_getCompiledVersion = lambda: CUDA_VERSION
     torch_c._cuda_getArchFlags = lambda: ARCHITECTURES
     torch_c._cuda_set_sync_debug_mode = set_sync_debug_mode
     torch_c._cuda_get_sync_debug_mode = lambda: sync_debug_mode
-    torch_c._cuda_synchronize = lambda: core.synchronize_device(core.current_device())
+    torch_c._cuda_synchronize = synchronize
     torch_c._cuda_sleep = lambda cycles: core.occupy_stream(int(cycles) * 1_000_000_000 // CLOCK_HZ)
     torch_c._cuda_busy_wait_for_flag = lambda: None
     torch_c._cuda_clear_flag = lambda: None

@@ -88,7 +88,7 @@ void bind_streams(py::module_& m) {
         record_event(e, stream_of(id, device));
       })
       .def("wait", [](const Event& e, int64_t id, int64_t device) {
-        stream_wait_until(stream_of(id, device), e.done_at);
+        wait_event(e, stream_of(id, device));
       })
       .def("query", &query_event)
       .def("synchronize", &synchronize_event, py::call_guard<py::gil_scoped_release>())

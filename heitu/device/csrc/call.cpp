@@ -188,11 +188,11 @@ bool on_device(const c10::IValue& value) {
 class Delegate final : public c10::OperatorKernel {
  public:
   Delegate(const c10::OperatorHandle& op, c10::DispatchKey host_key)
-      : op_(op), host_keys_(host_key) {}
+      : op_(op), host_key_(host_key), host_keys_(host_key) {}
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
     if (C10_UNLIKELY(capturing())) {
-      if (capture_call(op, stack, [&](Stack* s) { run(op, s); })) return;
+      if (capture_call(op, stack, [&](Stack* s) { run(op, s); }, nullptr, host_key_)) return;
     }
     run(op, stack);
   }
@@ -243,6 +243,7 @@ class Delegate final : public c10::OperatorKernel {
   }
 
   Operator op_;
+  c10::DispatchKey host_key_;
   c10::DispatchKeySet host_keys_;
 };
 
@@ -256,7 +257,9 @@ class Native final : public c10::OperatorKernel {
       c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
       kernel_.callBoxed(op, keys, s);
     };
-    if (C10_UNLIKELY(capturing()) && capture_call(op, stack, run)) return;
+    if (C10_UNLIKELY(capturing()) &&
+        capture_call(op, stack, run, &kernel_, c10::DispatchKey::CUDA))
+      return;
     run(stack);
   }
 

@@ -26,8 +26,7 @@ class DeviceAllocator final : public DeviceAllocatorBase {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     const c10::DeviceIndex device = current_device();
-    Block* block = heitu::allocate(device, current_stream(device).id(), bytes);
-    return make_device_data_ptr(block, bytes, c10::Device(c10::kCUDA, device));
+    return allocate_device(bytes, c10::Device(c10::kCUDA, device));
   }
   void copy_data(void* dest, const void* src, size_t count) const override {
     default_copy_data(dest, src, count);

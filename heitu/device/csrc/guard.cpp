@@ -3,6 +3,7 @@
 
 #include "allocator.h"
 #include "block_table.h"
+#include "capture.h"
 #include "streams.h"
 #include "version.h"
 
@@ -52,7 +53,7 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     record_event(*static_cast<Event*>(*event), stream);
   }
   void block(void* event, const c10::Stream& stream) const override {
-    if (event) stream_wait_until(stream, static_cast<Event*>(event)->done_at);
+    if (event) wait_event(*static_cast<Event*>(event), stream);
   }
   bool queryEvent(void* event) const override {
     return !event || query_event(*static_cast<Event*>(event));
@@ -80,8 +81,8 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     return reinterpret_cast<void*>(stream.id());
   }
   c10::DeviceCapability getDeviceCapability(c10::Device) const override { return {}; }
-  bool isStreamCapturing(const c10::Stream&) const override {
-    return false;
+  bool isStreamCapturing(const c10::Stream& stream) const override {
+    return stream_capturing(stream);
   }
 #endif
 };

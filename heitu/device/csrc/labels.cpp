@@ -11,6 +11,7 @@
 #include "block_table.h"
 #include "labels_inline.h"
 #include "streams.h"
+#include "tape.h"
 
 namespace heitu {
 
@@ -21,13 +22,18 @@ using c10::StorageImpl;
 using c10::TensorImpl;
 
 thread_local constinit c10::DeviceIndex scoped_device = -1;
+thread_local constinit Tape* recording_tape = nullptr;
+thread_local constinit Tape* replaying_tape = nullptr;
 
 namespace {
 
 c10::Allocator& plain_allocator() { return *c10::GetDefaultCPUAllocator(); }
 
+void leave_memory(void*) {}
+
 // Takes back memory of the device and plain memory alike: by the raw interface either may come.
 void release_memory(void* address) {
+  if (C10_UNLIKELY(replaying_tape != nullptr) && replaying_tape->holds(address)) return;
   if (auto* block = BlockTable::find(address)) {
     BlockTable::set(address, nullptr);
     release(block);
@@ -42,14 +48,29 @@ c10::DataPtr host_data_ptr(Block* block) {
   return {address, address, &release_memory, c10::Device(c10::kCPU)};
 }
 
+// Graphs: what a recorded operator takes is noted, and its replay gets the very same.
+c10::DataPtr taped(c10::DeviceIndex device, size_t bytes) {
+  if (replaying_tape) {
+    if (void* address = replaying_tape->next(bytes))
+      return {address, address, &leave_memory, c10::Device(c10::kCPU)};
+  }
+  auto memory = host_data_ptr(heitu::allocate(device, current_stream(device).id(), bytes));
+  if (recording_tape) recording_tape->record(memory.get(), bytes);
+  return memory;
+}
+
+c10::DataPtr device_memory(c10::DeviceIndex device, size_t bytes) {
+  if (C10_UNLIKELY(recording_tape || replaying_tape)) return taped(device, bytes);
+  return host_data_ptr(heitu::allocate(device, current_stream(device).id(), bytes));
+}
+
 // Memory for CPU tensors: the device's inside a DeviceMemoryScope, else the allocator that was
 // there before.
 class HostAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     if (C10_LIKELY(scoped_device < 0)) return plain_allocator().allocate(bytes);
-    return host_data_ptr(
-        heitu::allocate(scoped_device, current_stream(scoped_device).id(), bytes));
+    return device_memory(scoped_device, bytes);
   }
   void copy_data(void* dest, const void* src, size_t count) const override {
     default_copy_data(dest, src, count);
@@ -84,6 +105,13 @@ c10::DataPtr make_device_data_ptr(Block* block, size_t bytes, c10::Device device
   auto host = c10::make_intrusive<StorageImpl>(
       StorageImpl::use_byte_size_t(), bytes, host_data_ptr(block), &host_allocator(),
       /*resizable=*/true);
+  return owning_data_ptr(std::move(host), device);
+}
+
+c10::DataPtr allocate_device(size_t bytes, c10::Device device) {
+  auto host = c10::make_intrusive<StorageImpl>(
+      StorageImpl::use_byte_size_t(), bytes, device_memory(device.index(), bytes),
+      &host_allocator(), /*resizable=*/true);
   return owning_data_ptr(std::move(host), device);
 }
 

@@ -16,6 +16,9 @@ struct Block;
 // DataPtr for a device storage; takes ownership of `block`.
 c10::DataPtr make_device_data_ptr(Block* block, size_t bytes, c10::Device device);
 
+// Memory on the current stream of the device, for a device storage.
+c10::DataPtr allocate_device(size_t bytes, c10::Device device);
+
 // The host storage under a device storage. For memory that Heitu did not allocate (dlpack, IPC) a
 // non-owning one is made; it must not outlive `device`.
 c10::intrusive_ptr<c10::StorageImpl> host_storage(const c10::StorageImpl& device);

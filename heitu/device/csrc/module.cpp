@@ -8,4 +8,5 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   heitu::bind_device(m);
   heitu::bind_memory(m);
   heitu::bind_generator(m);
+  heitu::bind_graph(m);
 }

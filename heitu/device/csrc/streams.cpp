@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "capture.h"
+
 namespace heitu {
 namespace {
 
@@ -127,6 +129,12 @@ void synchronize_device(c10::DeviceIndex device) {
 void record_event(Event& event, c10::Stream stream) {
   event.done_at = stream_ready_at(stream);
   event.device = stream.device_index();
+  event.capture = capture_of(stream);
+}
+
+void wait_event(const Event& event, c10::Stream stream) {
+  if (event.capture) join_capture(stream, event.capture);
+  stream_wait_until(stream, event.done_at);
 }
 
 bool query_event(const Event& event) { return event.done_at <= now_ns(); }

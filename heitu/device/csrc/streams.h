@@ -33,9 +33,11 @@ struct Event {
   int64_t done_at = -1;  // -1: never recorded
   c10::DeviceIndex device = -1;
   bool timing = false;
+  uint64_t capture = 0;  // the graph capture it was recorded in; 0: none
 };
 
 void record_event(Event& event, c10::Stream stream);
+void wait_event(const Event& event, c10::Stream stream);
 bool query_event(const Event& event);
 void synchronize_event(const Event& event);
 double elapsed_ms(const Event& start, const Event& end);  // torch's errors if not both recorded
