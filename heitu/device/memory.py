@@ -18,7 +18,7 @@ STATES = ("state", "all")
 CONTEXTS = ("state", "alloc", "all")
 
 
-def install(torch_c: ModuleType, core: ModuleType) -> None:
+def install(torch_c: Any, core: ModuleType) -> None:
     """Supplies allocation, statistics, history, pools and pinned memory."""
     _install_allocation(torch_c, core)
     _install_statistics(torch_c, core)
@@ -26,7 +26,7 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
     _install_pools(torch_c, core)
 
 
-def _install_allocation(torch_c: ModuleType, core: ModuleType) -> None:
+def _install_allocation(torch_c: Any, core: ModuleType) -> None:
     class _cuda_CUDAAllocator:
         """The native allocator; there is one, and it cannot be replaced."""
 
@@ -53,7 +53,7 @@ def _install_allocation(torch_c: ModuleType, core: ModuleType) -> None:
     torch_c._cuda_attach_out_of_memory_observer = core.attach_out_of_memory_observer
 
 
-def _install_statistics(torch_c: ModuleType, core: ModuleType) -> None:
+def _install_statistics(torch_c: Any, core: ModuleType) -> None:
     torch_c._cuda_memoryStats = core.memory_stats
     torch_c._cuda_resetAccumulatedMemoryStats = core.reset_accumulated_stats
     torch_c._cuda_resetPeakMemoryStats = core.reset_peak_stats
@@ -62,7 +62,7 @@ def _install_statistics(torch_c: ModuleType, core: ModuleType) -> None:
     torch_c._cuda_resetPeakHostMemoryStats = core.reset_peak_host_stats
 
 
-def _install_history(torch_c: ModuleType, core: ModuleType) -> None:
+def _install_history(torch_c: Any, core: ModuleType) -> None:
     def snapshot(pool: tuple[Any, ...] | None = None) -> dict[str, Any]:
         first, second, traces = (0, 0, True) if pool is None else (*pool, True)[:3]
         result: dict[str, Any] = core.memory_snapshot((first, second), bool(traces))
@@ -114,7 +114,7 @@ def _install_history(torch_c: ModuleType, core: ModuleType) -> None:
     torch_c._cuda_getMemoryMetadata = core.memory_metadata
 
 
-def _install_pools(torch_c: ModuleType, core: ModuleType) -> None:
+def _install_pools(torch_c: Any, core: ModuleType) -> None:
     class _MemPool:
         """A pool of device memory, of the device that is current when it is made."""
 

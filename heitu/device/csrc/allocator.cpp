@@ -1,17 +1,17 @@
 #include "allocator.h"
 
-#include "device_memory.h"
-#include "segment_memory.h"
-
 #include <c10/util/Exception.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
-#include <pthread.h>
-#include <sched.h>
 #include <thread>
+
+#include "device_memory.h"
+#include "segment_memory.h"
 
 namespace heitu {
 namespace {
@@ -135,10 +135,12 @@ inline Arena& DeviceMemory::arena_for(c10::StreamId stream, size_t size) {
 
 inline Block* DeviceMemory::take_cached(Arena& arena, size_t size) {
   const AllocatorConfig& config = allocator_config();
-  if (config.garbage_collection_threshold > 0) [[unlikely]] ++arena.pool.searches[arena.small];
+  if (config.garbage_collection_threshold > 0) [[unlikely]]
+    ++arena.pool.searches[arena.small];
   Block* block = arena.bins.best_fit(size);
   if (!block) return nullptr;
-  // Oversize blocks are kept whole: neither cut for a smaller request, nor wasted on a much smaller.
+  // Oversize blocks are kept whole: neither cut for a smaller request, nor wasted on a much
+  // smaller.
   bool oversize = size >= config.max_split_size;
   if (!oversize && block->size >= config.max_split_size) return nullptr;
   if (oversize && block->size >= size + config.max_non_split_rounding) return nullptr;
@@ -205,8 +207,8 @@ Block* DeviceMemory::hand_out(Block* block, size_t size, size_t requested, bool 
 Block* DeviceMemory::take_from_spare_pool(Request& request) {
   for (PoolId id : spare_pools_)
     if (Pool* pool = find_pool(id))
-      if (Block* block = take_cached(arena_of(*pool, request.arena.small, request.arena.stream),
-                                     request.size))
+      if (Block* block =
+              take_cached(arena_of(*pool, request.arena.small, request.arena.stream), request.size))
         return block;
   return nullptr;
 }
@@ -219,16 +221,17 @@ Block* DeviceMemory::allocate(c10::StreamId stream, size_t bytes) {
   Lock lock(lock_);
   if (!caching_enabled.load(std::memory_order_relaxed)) [[unlikely]]
     return allocate_lone(stream, bytes);
-  if (!pending_.empty() && routes_.empty()) [[unlikely]] process_pending(stack, false);
+  if (!pending_.empty() && routes_.empty()) [[unlikely]]
+    process_pending(stack, false);
 
   size_t size = round_request(bytes, allocator_config());
   Arena& arena = arena_for(stream, size);
   Block* block = take_cached(arena, size);
   if (!block) [[unlikely]] {
-    const size_t segment = size <= kSmallRequest ? kSmallSegment
-                           : size < kOwnSegment
-                               ? allocator_config().large_segment
-                               : (size + kSegmentRounding - 1) / kSegmentRounding * kSegmentRounding;
+    const size_t segment =
+        size <= kSmallRequest ? kSmallSegment
+        : size < kOwnSegment  ? allocator_config().large_segment
+                              : (size + kSegmentRounding - 1) / kSegmentRounding * kSegmentRounding;
     Request request{arena, size, segment, stack};
     block = grow(request);
     if (!block) throw_out_of_memory(request, lock);
@@ -266,8 +269,12 @@ void DeviceMemory::put_back(Block* block, const StackContext& stack) {
   const bool small = arena.small;
   if (traces()) [[unlikely]]
     trace(TraceAction::free_completed, size_t(block->address), block->requested, arena.stream,
-          arena.pool.id, stack ? stack : block->notes ? block->notes->stack : nullptr);
-  if (block->notes) [[unlikely]] block->notes.reset();
+          arena.pool.id,
+          stack          ? stack
+          : block->notes ? block->notes->stack
+                         : nullptr);
+  if (block->notes) [[unlikely]]
+    block->notes.reset();
   counters_.put_back(small, int64_t(block->requested));
 
   int64_t blocks = 0, bytes = 0;  // net change of what is free in split segments
@@ -297,7 +304,9 @@ void DeviceMemory::release_live(Block* block, const StackContext& stack) {
   if (traces()) [[unlikely]]
     trace(TraceAction::free_requested, size_t(block->address), block->requested,
           block->arena->stream, block->arena->pool.id,
-          stack ? stack : block->notes ? block->notes->stack : nullptr);
+          stack          ? stack
+          : block->notes ? block->notes->stack
+                         : nullptr);
   if (block->notes && !block->notes->uses.empty()) [[unlikely]] {
     block->state = BlockState::pending;
     pending_.push_back(block);
@@ -354,9 +363,8 @@ Block* DeviceMemory::allocate_lone(c10::StreamId stream, size_t bytes) {
   size_t size = (bytes + kSegmentRounding - 1) / kSegmentRounding * kSegmentRounding;
   auto reserved = size_t(counters_.current(Metric::reserved_bytes)) + lone_bytes_;
   char* base = reserved + size <= limit() && host_has_room(size) ? map_pages(size) : nullptr;
-  TORCH_CHECK_WITH(OutOfMemoryError, base,
-                   "CUDA out of memory. Tried to allocate ", size, " bytes of ",
-                   limit() - std::min(limit(), reserved), " free, without caching.");
+  TORCH_CHECK_WITH(OutOfMemoryError, base, "CUDA out of memory. Tried to allocate ", size,
+                   " bytes of ", limit() - std::min(limit(), reserved), " free, without caching.");
   auto segment = std::make_unique<Segment>();
   Block* block = records_.take();
   block->address = segment->base = base;

@@ -1,8 +1,8 @@
 // Device memory as CUDA keeps it: a caching allocator over host pages.
 //
-// Requests are rounded to 512 bytes and served from segments (2 MiB for requests up to 1 MiB, 20 MiB
-// below 10 MiB, otherwise one of their own); freed blocks are kept per stream and reused, so their
-// pages stay faulted in. The numbers and rules are those of PyTorch's native CUDA allocator
+// Requests are rounded to 512 bytes and served from segments (2 MiB for requests up to 1 MiB, 20
+// MiB below 10 MiB, otherwise one of their own); freed blocks are kept per stream and reused, so
+// their pages stay faulted in. The numbers and rules are those of PyTorch's native CUDA allocator
 // (docs.pytorch.org, "CUDA semantics", memory management).
 //
 // All functions are thread-safe; none needs the GIL.
@@ -27,7 +27,8 @@ struct Block;  // one allocation
 
 // ---- allocating ----
 
-// Memory for `bytes` on the stream; null for 0 bytes. Throws c10::OutOfMemoryError with CUDA's text.
+// Memory for `bytes` on the stream; null for 0 bytes. Throws c10::OutOfMemoryError with CUDA's
+// text.
 Block* allocate(c10::DeviceIndex device, c10::StreamId stream, size_t bytes);
 // Gives a block back; a c10::DeleterFnPtr whose context is the Block*. Null is ignored.
 void release(void* block) noexcept;
@@ -73,8 +74,8 @@ void release_pool(c10::DeviceIndex device, PoolId pool);
 int pool_use_count(c10::DeviceIndex device, PoolId pool);
 void set_pool_use_on_oom(c10::DeviceIndex device, PoolId pool, bool use_on_oom);
 void set_pool_no_split(c10::DeviceIndex device, PoolId pool);
-// Routes allocations whose stream passes the filter to the pool, and adds a use of it. The filter is
-// called with the allocator's lock held, on the allocating thread.
+// Routes allocations whose stream passes the filter to the pool, and adds a use of it. The filter
+// is called with the allocator's lock held, on the allocating thread.
 void begin_allocate_to_pool(c10::DeviceIndex device, PoolId pool, StreamFilter filter);
 void begin_allocate_thread_to_pool(c10::DeviceIndex device, PoolId pool);  // calling thread's
 // Ends the routing; the use stays until release_pool.
@@ -186,7 +187,7 @@ struct SegmentInfo {
 };
 
 struct MemorySnapshot {
-  std::vector<SegmentInfo> segments;           // by device and address
+  std::vector<SegmentInfo> segments;            // by device and address
   std::vector<std::vector<TraceEntry>> traces;  // a list per device
 };
 
@@ -219,10 +220,10 @@ void attach_out_of_memory_observer(OutOfMemoryObserver observer);
 // A place in another process's device memory; valid while that process keeps the block.
 struct SharedMemoryHandle {
   int64_t pid = 0;
-  int64_t fd = -1;      // of the memory file, in process `pid`
-  uint64_t inode = 0;   // guards against a reused descriptor
-  size_t size = 0;      // of the segment, bytes
-  size_t offset = 0;    // of the block in the segment, bytes
+  int64_t fd = -1;     // of the memory file, in process `pid`
+  uint64_t inode = 0;  // guards against a reused descriptor
+  size_t size = 0;     // of the segment, bytes
+  size_t offset = 0;   // of the block in the segment, bytes
 };
 
 // Turns the block's segment, in place, into memory other processes can map. Other threads must not

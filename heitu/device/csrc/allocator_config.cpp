@@ -17,14 +17,22 @@ constexpr size_t kMiB = size_t{1} << 20;
 
 // Keys of PyTorch's that need no answer here: they tune cudaMalloc, cudaHostRegister and the like.
 const std::set<std::string>& accepted_keys() {
-  static const std::set<std::string> keys = {
-      "backend", "expandable_segments_handle_type", "expandable_segments_reserve",
-      "expandable_segments_reserve_by_class", "graph_capture_record_stream_reuse",
-      "pinned_free_catch_all", "pinned_max_cached_size_mb", "pinned_max_round_threshold_mb",
-      "pinned_num_register_threads", "pinned_reserve_segment_size_mb",
-      "pinned_use_background_threads", "pinned_use_cuda_host_register",
-      "pinned_use_hip_host_register", "release_lock_on_cudamalloc", "release_lock_on_hipmalloc",
-      "throw_on_cudamalloc_oom"};
+  static const std::set<std::string> keys = {"backend",
+                                             "expandable_segments_handle_type",
+                                             "expandable_segments_reserve",
+                                             "expandable_segments_reserve_by_class",
+                                             "graph_capture_record_stream_reuse",
+                                             "pinned_free_catch_all",
+                                             "pinned_max_cached_size_mb",
+                                             "pinned_max_round_threshold_mb",
+                                             "pinned_num_register_threads",
+                                             "pinned_reserve_segment_size_mb",
+                                             "pinned_use_background_threads",
+                                             "pinned_use_cuda_host_register",
+                                             "pinned_use_hip_host_register",
+                                             "release_lock_on_cudamalloc",
+                                             "release_lock_on_hipmalloc",
+                                             "throw_on_cudamalloc_oom"};
   return keys;
 }
 
@@ -60,9 +68,9 @@ class Parser {
         config.large_segment = megabytes(key);
       } else if (key == "garbage_collection_threshold") {
         config.garbage_collection_threshold = real();
-        TORCH_CHECK_VALUE(config.garbage_collection_threshold > 0 &&
-                              config.garbage_collection_threshold < 1,
-                          "garbage_collect_threshold is invalid, set it in (0.0, 1.0)");
+        TORCH_CHECK_VALUE(
+            config.garbage_collection_threshold > 0 && config.garbage_collection_threshold < 1,
+            "garbage_collect_threshold is invalid, set it in (0.0, 1.0)");
       } else if (key == "per_process_memory_fraction") {
         config.memory_fraction = real();
         TORCH_CHECK_VALUE(config.memory_fraction >= 0 && config.memory_fraction <= 1,
@@ -109,9 +117,8 @@ class Parser {
     const std::string& token = next();
     char* end = nullptr;
     double value = std::strtod(token.c_str(), &end);
-    TORCH_CHECK_VALUE(!*end,
-                      "Error parsing CachingAllocator settings, expected a number but got '", token,
-                      "'");
+    TORCH_CHECK_VALUE(!*end, "Error parsing CachingAllocator settings, expected a number but got '",
+                      token, "'");
     return value;
   }
 
@@ -125,8 +132,8 @@ class Parser {
   size_t megabytes(const std::string& key) {
     constexpr size_t kLeast = 20;
     size_t value = integer();
-    TORCH_CHECK_VALUE(value >= kLeast, "CachingAllocator option ", key, " too small, must be >= ",
-                      kLeast);
+    TORCH_CHECK_VALUE(value >= kLeast, "CachingAllocator option ", key,
+                      " too small, must be >= ", kLeast);
     return std::min(value, std::numeric_limits<size_t>::max() / kMiB) * kMiB;
   }
 

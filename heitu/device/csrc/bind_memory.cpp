@@ -2,15 +2,15 @@
 #include <torch/csrc/profiler/combined_traceback.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <unordered_map>
+#include <unordered_set>
+
 #include "allocator.h"
 #include "allocator_config.h"
 #include "bindings.h"
 #include "host_memory.h"
 #include "labels.h"
 #include "streams.h"
-
-#include <unordered_map>
-#include <unordered_set>
 
 namespace heitu {
 namespace {
@@ -27,8 +27,8 @@ c10::DeviceIndex checked(int64_t device) {
 // ---- statistics ----
 
 py::dict to_dict(const Stat& stat) {
-  return py::dict("current"_a = stat.current, "peak"_a = stat.peak,
-                  "allocated"_a = stat.allocated, "freed"_a = stat.freed);
+  return py::dict("current"_a = stat.current, "peak"_a = stat.peak, "allocated"_a = stat.allocated,
+                  "freed"_a = stat.freed);
 }
 
 py::dict to_dict(const StatArray& stats) {
@@ -80,8 +80,8 @@ py::dict host_stats_dict() {
 StackContext gather_python() { return torch::CapturedTraceback::gather(true, true, false); }
 StackContext gather_all() { return torch::CapturedTraceback::gather(true, true, true); }
 
-// Collects the dictionaries that want a stack, and resolves all stacks at once: that is far cheaper,
-// and equal stacks share their list.
+// Collects the dictionaries that want a stack, and resolves all stacks at once: that is far
+// cheaper, and equal stacks share their list.
 class Frames {
  public:
   void attach(const py::dict& target, const StackContext& stack) {
@@ -125,11 +125,10 @@ py::dict segment_dict(const SegmentInfo& segment, Frames& frames) {
   }
   py::dict dict("device"_a = int(segment.device), "address"_a = segment.address,
                 "total_size"_a = segment.total_size, "allocated_size"_a = segment.allocated_size,
-                "active_size"_a = segment.active_size,
-                "requested_size"_a = segment.requested_size, "stream"_a = segment.stream,
+                "active_size"_a = segment.active_size, "requested_size"_a = segment.requested_size,
+                "stream"_a = segment.stream,
                 "segment_type"_a = segment.is_large ? "large" : "small",
-                "segment_pool_id"_a = segment.pool, "is_expandable"_a = false,
-                "blocks"_a = blocks);
+                "segment_pool_id"_a = segment.pool, "is_expandable"_a = false, "blocks"_a = blocks);
   frames.attach(dict, segment.stack);
   return dict;
 }
@@ -137,8 +136,7 @@ py::dict segment_dict(const SegmentInfo& segment, Frames& frames) {
 py::dict trace_dict(const TraceEntry& entry, Frames& frames) {
   py::dict dict("action"_a = trace_action_name(entry.action), "size"_a = entry.size,
                 "stream"_a = entry.stream, "time_us"_a = entry.time_us, "pool_id"_a = entry.pool,
-                "compile_context"_a = entry.compile_context,
-                "user_metadata"_a = entry.metadata);
+                "compile_context"_a = entry.compile_context, "user_metadata"_a = entry.metadata);
   dict[entry.action == TraceAction::oom ? "device_free" : "addr"] = entry.address;
   frames.attach(dict, entry.stack);
   return dict;
@@ -247,9 +245,9 @@ void restore(int64_t device, const PoolCheckpoint& checkpoint, const std::vector
     auto host = host_of(address);
     TORCH_CHECK(freed.count(host->data_ptr().get()),
                 "a stale storage points to memory that the checkpoint keeps");
-    TORCH_CHECK(host->_mutable_data_ptr_no_checks().compare_exchange_deleter(&release,
-                                                                             &keep_memory),
-                "Unexpected deleter function on storage, could not swap function");
+    TORCH_CHECK(
+        host->_mutable_data_ptr_no_checks().compare_exchange_deleter(&release, &keep_memory),
+        "Unexpected deleter function on storage, could not swap function");
   }
   for (size_t address : revived) {
     auto host = host_of(address);
@@ -275,15 +273,13 @@ void bind_pools(py::module_& m) {
   m.def("begin_allocate_to_pool", [](int64_t device, PoolId id) {
     begin_allocate_to_pool(checked(device), id, [](c10::Stream) { return true; });
   });
-  m.def("begin_allocate_thread_to_pool", [](int64_t device, PoolId id) {
-    begin_allocate_thread_to_pool(checked(device), id);
-  });
+  m.def("begin_allocate_thread_to_pool",
+        [](int64_t device, PoolId id) { begin_allocate_thread_to_pool(checked(device), id); });
   m.def("begin_allocate_stream_to_pool", [](int64_t device, PoolId id) {
-    begin_allocate_to_pool(
-        checked(device), id,
-        [current = current_stream(checked(device))](c10::Stream stream) {
-          return stream.id() == current.id();
-        });
+    begin_allocate_to_pool(checked(device), id,
+                           [current = current_stream(checked(device))](c10::Stream stream) {
+                             return stream.id() == current.id();
+                           });
   });
   m.def("end_allocate_to_pool",
         [](int64_t device, PoolId id) { end_allocate_to_pool(checked(device), id); });
@@ -338,21 +334,18 @@ void bind_raw(py::module_& m) {
   m.def("register_pinned", [](size_t pointer, size_t bytes) {
     return register_pinned(reinterpret_cast<const void*>(pointer), bytes);
   });
-  m.def("unregister_pinned", [](size_t pointer) {
-    return unregister_pinned(reinterpret_cast<const void*>(pointer));
-  });
+  m.def("unregister_pinned",
+        [](size_t pointer) { return unregister_pinned(reinterpret_cast<const void*>(pointer)); });
 }
 
 }  // namespace
 
 void bind_memory(py::module_& m) {
-  m.def("set_capacity",
-        [](int64_t device, size_t bytes) { set_capacity(checked(device), bytes); });
+  m.def("set_capacity", [](int64_t device, size_t bytes) { set_capacity(checked(device), bytes); });
   m.def("memory_info", [](int64_t device) { return memory_info(checked(device)); });
   m.def("memory_fraction", [](int64_t device) { return memory_fraction(checked(device)); });
-  m.def("set_memory_fraction", [](double fraction, int64_t device) {
-    set_memory_fraction(checked(device), fraction);
-  });
+  m.def("set_memory_fraction",
+        [](double fraction, int64_t device) { set_memory_fraction(checked(device), fraction); });
   m.def("set_caching", &set_caching);
   m.def("caching", &caching);
   m.def("empty_cache", &empty_cache, "pool"_a = PoolId{0, 0},

@@ -2,13 +2,13 @@
 // blocks in bins by size.
 #pragma once
 
-#include "allocator.h"
-
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
+
+#include "allocator.h"
 
 namespace heitu {
 
@@ -58,7 +58,8 @@ struct Block {
 class BlockRecords {
  public:
   Block* take() {
-    if (!free_) [[unlikely]] grow();
+    if (!free_) [[unlikely]]
+      grow();
     Block* block = free_;
     free_ = block->next;
     block->next = nullptr;
@@ -80,13 +81,13 @@ class BlockRecords {
 };
 
 constexpr size_t kMinBlock = 512;
-constexpr size_t kSmallRequest = size_t{1} << 20;   // largest request of the small pool
+constexpr size_t kSmallRequest = size_t{1} << 20;  // largest request of the small pool
 constexpr size_t kSmallSegment = size_t{2} << 20;
-constexpr size_t kOwnSegment = size_t{10} << 20;    // from here a request has its own segment
+constexpr size_t kOwnSegment = size_t{10} << 20;  // from here a request has its own segment
 constexpr size_t kSegmentRounding = size_t{2} << 20;
 
-// Free blocks by size. In the small pool a bin holds one size, in the large one 1/64 of an octave in
-// ascending order; two levels of bitmaps find the next bin that holds any.
+// Free blocks by size. In the small pool a bin holds one size, in the large one 1/64 of an octave
+// in ascending order; two levels of bitmaps find the next bin that holds any.
 class FreeBins {
  public:
   explicit FreeBins(bool small) : heads_(std::make_unique<Block*[]>(kBins)), small_(small) {}

@@ -2,10 +2,10 @@
 // value, its peak and the sum of increases; totals, decreases and what is active follow from these.
 #pragma once
 
-#include "allocator.h"
-
 #include <algorithm>
 #include <cstdint>
+
+#include "allocator.h"
 
 namespace heitu {
 
@@ -46,7 +46,8 @@ class Counters {
     increase(Metric::allocation, small, 1);
     increase(Metric::allocated_bytes, small, bytes);
     increase(Metric::requested_bytes, small, requested);
-    if (pending_[0].count | pending_[1].count) [[unlikely]] note_active();
+    if (pending_[0].count | pending_[1].count) [[unlikely]]
+      note_active();
   }
   // A block was released; it stays active until `put_back`.
   void release(bool small, int64_t bytes) noexcept {

@@ -1,15 +1,15 @@
 // The caching allocator of one device.
 #pragma once
 
-#include "allocator_config.h"
-#include "block.h"
-#include "counters.h"
-
 #include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
+
+#include "allocator_config.h"
+#include "block.h"
+#include "counters.h"
 
 namespace heitu {
 
@@ -17,7 +17,8 @@ namespace heitu {
 class SpinLock {
  public:
   void lock() noexcept {
-    if (taken_.exchange(true, std::memory_order_acquire)) [[unlikely]] wait();
+    if (taken_.exchange(true, std::memory_order_acquire)) [[unlikely]]
+      wait();
   }
   void unlock() noexcept { taken_.store(false, std::memory_order_release); }
 
@@ -135,7 +136,8 @@ class DeviceMemory {
              const StackContext& stack);
   bool traces() const noexcept { return history_.enabled; }
   StackContext gather(RecordStack level) const {  // before taking the lock: it may need the GIL
-    if (record_stack_.load(std::memory_order_relaxed) < level) [[likely]] return nullptr;
+    if (record_stack_.load(std::memory_order_relaxed) < level) [[likely]]
+      return nullptr;
     return gather_stack();
   }
   StackContext gather_stack() const;

@@ -1,8 +1,5 @@
 #include "host_memory.h"
 
-#include "counters.h"
-#include "version.h"
-
 #include <c10/util/Exception.h>
 
 #include <array>
@@ -14,6 +11,9 @@
 #include <memory>
 #include <mutex>
 #include <vector>
+
+#include "counters.h"
+#include "version.h"
 
 #if HEITU_TORCH_AT_LEAST(2, 8)
 #include <ATen/core/CachingHostAllocator.h>
@@ -102,7 +102,8 @@ class PinnedMemory {
   void reset_accumulated() {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Stat* stat : all_stats()) stat->allocated = stat->freed = 0;
-    for (DurationStat* time : {&stats_.alloc_time, &stats_.free_time}) time->total = time->count = 0;
+    for (DurationStat* time : {&stats_.alloc_time, &stats_.free_time})
+      time->total = time->count = 0;
     stats_.num_alloc = stats_.num_free = 0;
   }
 
@@ -164,7 +165,7 @@ class PinnedMemory {
   std::mutex mutex_;
   std::map<const char*, std::unique_ptr<PinnedBlock>> blocks_;  // by address
   std::map<const char*, size_t> registered_;
-  std::atomic<int64_t> regions_{0};  // entries of both
+  std::atomic<int64_t> regions_{0};                 // entries of both
   std::array<std::vector<PinnedBlock*>, 64> free_;  // by the power of two
   HostMemoryStats stats_;
 };

@@ -1,10 +1,11 @@
-// Pinned host memory, cached as CUDA's host allocator does: blocks of powers of two, kept after use.
+// Pinned host memory, cached as CUDA's host allocator does: blocks of powers of two, kept after
+// use.
 #pragma once
-
-#include "allocator.h"
 
 #include <cstddef>
 #include <cstdint>
+
+#include "allocator.h"
 
 namespace heitu {
 
@@ -23,9 +24,9 @@ struct DurationStat {
 };
 
 struct HostMemoryStats {
-  Stat allocations, allocated_bytes;      // blocks that exist, and their bytes
-  Stat active_requests, active_bytes;     // of these, in use
-  DurationStat alloc_time, free_time;     // of taking from the system, of giving back
+  Stat allocations, allocated_bytes;   // blocks that exist, and their bytes
+  Stat active_requests, active_bytes;  // of these, in use
+  DurationStat alloc_time, free_time;  // of taking from the system, of giving back
   int64_t num_alloc = 0, num_free = 0;
 };
 

@@ -1,8 +1,8 @@
 // Statistics, the trace of events and snapshots.
-#include "device_memory.h"
-
 #include <chrono>
 #include <mutex>
+
+#include "device_memory.h"
 
 namespace heitu {
 namespace {
@@ -87,8 +87,9 @@ void reset_peak_stats(c10::DeviceIndex device) { device_memory(device).reset_pea
 
 const char* trace_action_name(TraceAction action) {
   static constexpr std::array<const char*, kTraceActions> names = {
-      "alloc",         "free_requested", "free_completed", "segment_alloc", "segment_free",
-      "segment_map",   "segment_unmap",  "snapshot",       "oom"};
+      "alloc",         "free_requested", "free_completed",
+      "segment_alloc", "segment_free",   "segment_map",
+      "segment_unmap", "snapshot",       "oom"};
   return names[size_t(action)];
 }
 

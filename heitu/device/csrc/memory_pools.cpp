@@ -1,13 +1,13 @@
 // Private pools: memory of CUDA graphs and of torch.cuda.MemPool.
-#include "device_memory.h"
-#include "segment_memory.h"
-
 #include <c10/util/Exception.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <thread>
-#include <unistd.h>
+
+#include "device_memory.h"
+#include "segment_memory.h"
 
 namespace heitu {
 
@@ -104,8 +104,8 @@ std::shared_ptr<PoolCheckpoint> DeviceMemory::checkpoint_pool(PoolId id) {
     auto& layout = checkpoint->segments.emplace_back();
     layout.base = segment.base;
     for (Block* block = segment.first; block; block = block->next)
-      layout.blocks.push_back({block->address, block->size, block->requested,
-                               block->state != BlockState::free});
+      layout.blocks.push_back(
+          {block->address, block->size, block->requested, block->state != BlockState::free});
   });
   return checkpoint;
 }
@@ -185,8 +185,12 @@ PoolId new_pool_id(bool user_created) {
   return user_created ? PoolId{0, user++} : PoolId{graph++, 0};
 }
 
-void acquire_pool(c10::DeviceIndex device, PoolId pool) { device_memory(device).acquire_pool(pool); }
-void release_pool(c10::DeviceIndex device, PoolId pool) { device_memory(device).release_pool(pool); }
+void acquire_pool(c10::DeviceIndex device, PoolId pool) {
+  device_memory(device).acquire_pool(pool);
+}
+void release_pool(c10::DeviceIndex device, PoolId pool) {
+  device_memory(device).release_pool(pool);
+}
 int pool_use_count(c10::DeviceIndex device, PoolId pool) {
   return device_memory(device).pool_use_count(pool);
 }

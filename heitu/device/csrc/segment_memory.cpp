@@ -1,7 +1,7 @@
 #include "segment_memory.h"
 
 #include <c10/util/Exception.h>
-
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,7 +11,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <fcntl.h>
 #include <fstream>
 #include <limits>
 #include <map>
@@ -85,8 +84,8 @@ class ControlGroup {
     for (;;) {
       std::string group = root + (path == "/" ? "" : path);
       if (access((group + "/memory.max").c_str(), R_OK) == 0)
-        groups_.push_back({group + "/memory.max", group + "/memory.current",
-                           group + "/memory.stat", "inactive_file"});
+        groups_.push_back({group + "/memory.max", group + "/memory.current", group + "/memory.stat",
+                           "inactive_file"});
       size_t parent = path.rfind('/');
       if (path.size() <= 1 || parent == std::string::npos) return;
       path = parent ? path.substr(0, parent) : "/";
@@ -255,15 +254,16 @@ void* open_shared(const SharedMemoryHandle& handle) {
     int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
     struct stat status{};
     bool same = fd >= 0 && fstat(fd, &status) == 0 && status.st_ino == handle.inode;
-    void* base = same ? mmap(nullptr, handle.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-                      : MAP_FAILED;
+    void* base =
+        same ? mmap(nullptr, handle.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
     std::string reason = fd < 0 || same ? std::strerror(errno) : "its memory was released";
     if (fd >= 0) close(fd);
     if (base == MAP_FAILED) {
       opened().erase(entry);
-      TORCH_CHECK(false, "CUDA IPC: cannot open ", handle.size, " bytes of process ", handle.pid,
-                  " (", path, ": ", reason,
-                  "). The sending process must be alive, run as the same user and keep the tensor.");
+      TORCH_CHECK(
+          false, "CUDA IPC: cannot open ", handle.size, " bytes of process ", handle.pid, " (",
+          path, ": ", reason,
+          "). The sending process must be alive, run as the same user and keep the tensor.");
     }
     entry->second = {static_cast<char*>(base), handle.size, 0};
   }

@@ -1,14 +1,14 @@
 // Taking segments from the host, giving them back, and what happens when there are no more.
-#include "device_memory.h"
-#include "segment_memory.h"
-#include "version.h"
-
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <limits>
 #include <string>
+
+#include "device_memory.h"
+#include "segment_memory.h"
+#include "version.h"
 
 namespace heitu {
 namespace {
@@ -175,8 +175,7 @@ void DeviceMemory::empty_cache(PoolId pool) {
 
 // Above the threshold, returns whole large segments, those longest unused first.
 void DeviceMemory::collect_garbage(const StackContext& stack) {
-  const auto threshold =
-      int64_t(allocator_config().garbage_collection_threshold * double(limit()));
+  const auto threshold = int64_t(allocator_config().garbage_collection_threshold * double(limit()));
   const int64_t excess = counters_.current(Metric::reserved_bytes) - threshold;
   if (excess <= 0) return;
   std::vector<Block*> candidates;
@@ -235,10 +234,11 @@ void DeviceMemory::throw_out_of_memory(Request& request, Lock& lock) {
                " allocated in private pools (e.g., CUDA Graphs), ";
   std::string host;
   if (host_refused)
-    host = " The limit that was met is the memory of the host, which backs the emulated device "
-           "and has room for " +
-           format_size(host_room()) +
-           " more: use a smaller model or batch, or a host with more memory.";
+    host =
+        " The limit that was met is the memory of the host, which backs the emulated device "
+        "and has room for " +
+        format_size(host_room()) +
+        " more: use a smaller model or batch, or a host with more memory.";
 #if HEITU_TORCH_AT_LEAST(2, 9)
   constexpr const char* kVariable = "PYTORCH_ALLOC_CONF";
 #else
