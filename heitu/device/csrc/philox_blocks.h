@@ -13,7 +13,7 @@ constexpr int kBlock = 256;
 void block_words(uint64_t seed, uint64_t counter, uint32_t first, int count,
                  uint32_t (*out)[kBlock]);
 
-// (0, 1].
+// (0, 1]; these two may be longer than a block.
 void block_uniform(const uint32_t* words, int count, float* out);
 void block_uniform(const uint32_t* low, const uint32_t* high, int count, double* out);
 

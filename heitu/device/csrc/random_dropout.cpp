@@ -29,9 +29,10 @@ int vector_size(const Tensor& input) {
 
 // Thread t's k-th step serves the `size` neighbours from (k * threads + t) * size on. A step takes
 // the words of ceil(size / 4) calls; with size 2 the call's other two words are never used.
-// consume(first, count, stride, u): element first + i * stride draws u[i].
+// consume(first, count, u): the elements first .. first + count - 1 draw u[0] .. u[count - 1].
 void vectorized_uniforms(int64_t numel, int size, int64_t threads, PhiloxState state,
-                         c10::function_ref<void(int64_t, int, int, const float*)> consume) {
+                         c10::function_ref<void(int64_t, int, const float*)> consume) {
+  constexpr int kMostSize = 8;
   const int calls = (size + 3) / 4;
   const int lanes = std::min(4, size);
   const int64_t vectors = numel / size;
@@ -40,7 +41,8 @@ void vectorized_uniforms(int64_t numel, int size, int64_t threads, PhiloxState s
   const int64_t grain = std::max<int64_t>(1, kCallsPerTask / philox::kBlock / calls);
   at::parallel_for(0, steps * blocks, grain, [&](int64_t from, int64_t to) {
     uint32_t words[4][philox::kBlock];
-    float u[philox::kBlock];
+    uint32_t in_order[philox::kBlock * kMostSize];
+    float u[philox::kBlock * kMostSize];
     for (int64_t task = from; task < to; ++task) {
       const int64_t step = task / blocks;
       const int64_t thread = task % blocks * philox::kBlock;
@@ -50,11 +52,13 @@ void vectorized_uniforms(int64_t numel, int size, int64_t threads, PhiloxState s
       for (int call = 0; call < calls; ++call) {
         philox::block_words(state.seed, state.offset / 4 + step * calls + call,
                             static_cast<uint32_t>(thread), count, words);
-        for (int lane = 0; lane < lanes; ++lane) {
-          philox::block_uniform(words[lane], count, u);
-          consume(vector * size + call * 4 + lane, count, size, u);
+        for (int i = 0; i < count; ++i) {
+          uint32_t* neighbours = in_order + i * size + call * 4;
+          for (int lane = 0; lane < lanes; ++lane) neighbours[lane] = words[lane][i];
         }
       }
+      philox::block_uniform(in_order, count * size, u);
+      consume(vector * size, count * size, u);
     }
   });
 }
@@ -84,10 +88,9 @@ std::tuple<Tensor, Tensor> dropout(PhiloxGenerator* generator, const Tensor& inp
           auto* out = output.mutable_data_ptr<scalar_t>();
           auto* kept = static_cast<uint8_t*>(mask.data_ptr());
           vectorized_uniforms(input.numel(), size, launch.threads, state,
-                              [&](int64_t first, int count, int stride, const float* u) {
+                              [&](int64_t first, int count, const float* u) {
                                 for (int i = 0; i < count; ++i) {
-                                  const int64_t e = first + int64_t{i} * stride;
-                                  apply(u[i], in[e], out + e, kept + e);
+                                  apply(u[i], in[first + i], out + first + i, kept + first + i);
                                 }
                               });
           return;
