@@ -98,12 +98,15 @@ class Recipe:
     @property
     def flags(self) -> list[str]:
         """The flags of each translation unit."""
-        own = [word for root in build.SOURCE_DIRS if root.is_dir() for word in ("-I", str(root))]
-        return compile_flags(self.torch) + own
+        return compile_flags(self.torch) + self._own_includes()
+
+    def _own_includes(self) -> list[str]:
+        return [word for root in build.SOURCE_DIRS if root.is_dir() for word in ("-I", str(root))]
 
     def object_key(self, source: Path) -> str:
         """The key of what compiling `source` gives."""
-        return self._key(include_closure(source), self.flags)
+        # Where the sources lie does not matter: what they say is in the key already.
+        return self._key(include_closure(source), compile_flags(self.torch))
 
     def library_key(self) -> str:
         """The key of the whole library."""
