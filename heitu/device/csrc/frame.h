@@ -30,6 +30,7 @@ class Frame {
 
   // False once arguments do not live on one device; the boxed way then says what is wrong.
   bool uniform() const { return uniform_; }
+  void refuse() { uniform_ = false; }
   c10::Device device() const { return {c10::kCUDA, scoped_device}; }
   void set_device(c10::DeviceIndex index) { scoped_device = index; }
 

@@ -11,9 +11,8 @@ namespace heitu {
 using TypedKernels = std::vector<std::pair<c10::OperatorName, c10::KernelFunction>>;
 
 template <class T>
-constexpr bool is_tensor =
-    std::is_same_v<std::remove_cvref_t<T>, at::Tensor> ||
-    std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>;
+constexpr bool is_tensor = std::is_same_v<std::remove_cvref_t<T>, at::Tensor> ||
+                           std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>;
 
 template <class Op, bool mix, class Signature = typename Op::schema>
 struct Typed;
@@ -32,9 +31,9 @@ struct Typed<Op, mix, Result(Arguments...)> {
         return finish(frame, shadows, std::index_sequence_for<Arguments...>{}, arguments...);
       }
     }
-    return boxed().template call<Result, Arguments...>(
-        handle(), c10::DispatchKeySet(c10::DispatchKey::CUDA),
-        std::forward<Arguments>(arguments)...);
+    return boxed().template call<Result, Arguments...>(handle(),
+                                                       c10::DispatchKeySet(c10::DispatchKey::CUDA),
+                                                       std::forward<Arguments>(arguments)...);
   }
 
   static void add(TypedKernels& kernels) {
@@ -58,6 +57,10 @@ struct Typed<Op, mix, Result(Arguments...)> {
       return frame.template take<mix>(*value);
     } else if constexpr (std::is_same_v<std::remove_cvref_t<T>, at::TensorList>) {
       return frame.template take_list<mix>(value);
+    } else if constexpr (std::is_same_v<std::remove_cvref_t<T>, at::ITensorListRef>) {
+      if (value.isBoxed()) frame.refuse();
+      return value.isBoxed() ? value
+                             : at::ITensorListRef(frame.template take_list<mix>(value.toUnboxed()));
     } else {
       return value;
     }
@@ -103,8 +106,8 @@ struct Typed<Op, mix, Result(Arguments...)> {
   }
   template <class... T>
   static std::tuple<T...> give(Passage& frame, std::tuple<T...>&& results) {
-    return std::apply([&](auto&... each) { return std::tuple<T...>{give(frame, std::move(each))...}; },
-                      results);
+    return std::apply(
+        [&](auto&... each) { return std::tuple<T...>{give(frame, std::move(each))...}; }, results);
   }
   template <class T>
   static T give(Passage&, T&& result) {
@@ -117,8 +120,7 @@ struct Typed<Op, mix, Result(Arguments...)> {
     return *op;
   }
   static const c10::KernelFunction& boxed() {
-    static const auto* kernel =
-        new c10::KernelFunction(delegate(handle(), c10::DispatchKey::CPU));
+    static const auto* kernel = new c10::KernelFunction(delegate(handle(), c10::DispatchKey::CPU));
     return *kernel;
   }
 };
