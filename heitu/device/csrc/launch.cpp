@@ -1,9 +1,10 @@
 #include "launch.h"
 
-#include <ATen/Parallel.h>
+#include <ATen/EmptyTensor.h>
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "properties.h"
 
@@ -69,6 +70,22 @@ void scatter(const void* row, int count, const std::array<char*, kBlock>& to) {
 
 }  // namespace
 
+void parallel_tasks(int64_t tasks, int64_t grain, c10::function_ref<void(int64_t, int64_t)> work) {
+  if (tasks <= grain) return work(0, tasks);
+  // An iterator over the numbers of the tasks: it splits them over torch's threads.
+  const at::TensorBase numbers = at::detail::empty_cpu({tasks}, at::kLong, std::nullopt,
+                                                       std::nullopt, std::nullopt, std::nullopt);
+  auto* first = numbers.mutable_data_ptr<int64_t>();
+  std::iota(first, first + tasks, int64_t{0});
+  auto iter = at::TensorIterator::borrowing_nullary_op(numbers);
+  iter.for_each(
+      [&](char** data, const int64_t*, int64_t count) {
+        const int64_t from = *reinterpret_cast<const int64_t*>(data[0]);
+        work(from, from + count);
+      },
+      grain);
+}
+
 Launch grid_stride_launch(int64_t numel, int unroll, c10::DeviceIndex device) {
   const DeviceProperties& gpu = properties(device);
   const int64_t most_blocks =
@@ -82,7 +99,7 @@ void grid_stride(Sample sample, int64_t numel, int64_t threads, PhiloxState stat
   const int64_t per_call = threads * unroll(sample);
   const int64_t blocks = threads / kBlock;
   const int64_t tasks = ((numel - 1) / per_call + 1) * blocks;
-  at::parallel_for(0, tasks, kCallsPerTask / kBlock, [&](int64_t from, int64_t to) {
+  parallel_tasks(tasks, kCallsPerTask / kBlock, [&](int64_t from, int64_t to) {
     Values values;
     for (int64_t task = from; task < to; ++task) {
       const int64_t call = task / blocks;

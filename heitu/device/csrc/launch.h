@@ -17,6 +17,12 @@ namespace heitu {
 // Host work is handed out in pieces of about this many curand calls.
 constexpr int64_t kCallsPerTask = 16384;
 
+// work(from, to) for parts of 0 .. tasks - 1, in parallel where there is more than `grain` to do.
+// Uses torch's own threads, which at::parallel_for would only if this library were compiled for
+// the OpenMP runtime that torch carries.
+void parallel_tasks(int64_t tasks, int64_t grain,
+                    c10::function_ref<void(int64_t from, int64_t to)> work);
+
 // ---- what one curand call of a thread yields ----
 
 enum class Sample { words32, words64, uniform, uniform_double, normal, normal_double };

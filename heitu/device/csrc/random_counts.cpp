@@ -1,7 +1,6 @@
 // Distributions whose kernels draw as many words as they need: Poisson, binomial, gamma, Dirichlet.
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
-#include <ATen/Parallel.h>
 #include <ATen/native/Distributions.h>
 
 #include <vector>
@@ -22,7 +21,7 @@ void pointwise(const Tensor& output, const Tensor& input, PhiloxState state, con
   const Layout layout = Layout::pointwise({output, input});
   const int64_t numel = output.numel();
   const int64_t rows = (numel + philox::kBlock - 1) / philox::kBlock;
-  at::parallel_for(0, rows, 4, [&](int64_t from, int64_t to) {
+  parallel_tasks(rows, 4, [&](int64_t from, int64_t to) {
     Layout::Addresses at;
     for (int64_t row = from; row < to; ++row) {
       const int64_t first = row * philox::kBlock;
@@ -124,7 +123,7 @@ Tensor binomial(const Tensor& count, const Tensor& probability, OptionalGenerato
       at::kHalf, at::kBFloat16, result.scalar_type(), "binomial_cuda", [&] {
         using value_t = at::opmath_type<scalar_t>;
         const int64_t blocks = (numel - 1) / (kThreads * kElements) + 1;
-        at::parallel_for(0, blocks, 1, [&](int64_t from, int64_t to) {
+        parallel_tasks(blocks, 1, [&](int64_t from, int64_t to) {
           Layout::Addresses at;
           for (int64_t block = from; block < to; ++block) {
             std::vector<philox::Stream> streams;

@@ -1,7 +1,6 @@
 // Dropout and randomized leaky ReLU: random masks applied in the kernel that draws them.
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
-#include <ATen/Parallel.h>
 #include <ATen/native/Resize.h>
 
 #include "launch.h"
@@ -39,7 +38,7 @@ void vectorized_uniforms(int64_t numel, int size, int64_t threads, PhiloxState s
   const int64_t steps = (vectors - 1) / threads + 1;
   const int64_t blocks = threads / philox::kBlock;
   const int64_t grain = std::max<int64_t>(1, kCallsPerTask / philox::kBlock / calls);
-  at::parallel_for(0, steps * blocks, grain, [&](int64_t from, int64_t to) {
+  parallel_tasks(steps * blocks, grain, [&](int64_t from, int64_t to) {
     uint32_t words[4][philox::kBlock];
     uint32_t in_order[philox::kBlock * kMostSize];
     float u[philox::kBlock * kMostSize];

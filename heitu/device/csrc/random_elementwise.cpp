@@ -2,7 +2,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Dispatch_v2.h>
 #include <ATen/OpMathType.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/DistributionsHelper.h>
 #include <ATen/native/DistributionTemplates.h>
 
@@ -177,7 +176,7 @@ void bernoulli_of_tensor(const at::Tensor& self, const at::Tensor& p, PhiloxStat
   const Layout layout = Layout::pointwise({self, p});
   const int64_t numel = self.numel();
   const int64_t rows = (numel + philox::kBlock - 1) / philox::kBlock;
-  at::parallel_for(0, rows, kCallsPerTask / kThreads, [&](int64_t from, int64_t to) {
+  parallel_tasks(rows, kCallsPerTask / kThreads, [&](int64_t from, int64_t to) {
     uint32_t words[4][philox::kBlock];
     float u[4][philox::kBlock];
     Layout::Addresses at;

@@ -1,6 +1,5 @@
 // Permutations and draws from categories.
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/native/TensorFactories.h>
 
 #include <numeric>
@@ -156,7 +155,7 @@ void multinomial_with_replacement(const Tensor& probabilities, int64_t samples, 
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, p.scalar_type(), "multinomial_kernel_cuda", [&] {
         const auto* data = p.const_data_ptr<scalar_t>();
-        at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
+        parallel_tasks(rows, 1, [&](int64_t from, int64_t to) {
           for (int64_t row = from; row < to; ++row) {
             std::vector<scalar_t> norm(data + row * categories, data + (row + 1) * categories);
             for (const scalar_t value : norm) {
