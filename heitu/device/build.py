@@ -108,7 +108,7 @@ class Stamp:
         # The compiler counts only by name: a library made with one that has since gone is still good.
         sources = [[entry.path, *_size_and_time(entry.stat())] for entry in source_entries(".cpp", ".h")]
         version = _size_and_time(self._version_file.stat())
-        return [self._identity, version, os.environ.get("CXX", ""), sources]
+        return [self._identity, version, [os.environ.get(name, "") for name in ("CXX", "CXXFLAGS")], sources]
 
 
 def _size_and_time(status: os.stat_result) -> list[int]:

@@ -67,7 +67,12 @@ def compile_flags(torch: InstalledTorch) -> list[str]:
         flags.append(f'-DPYBIND11_BUILD_ABI="{torch.pybind_build_abi}"')
     for directory in [*torch.include_dirs, Path(sysconfig.get_paths()["include"])]:
         flags += ["-isystem", str(directory)]
-    return flags
+    return flags + own_flags()
+
+
+def own_flags() -> list[str]:
+    """The user's CXXFLAGS, for compiling and linking alike, as a sanitizer wants them."""
+    return shlex.split(os.environ.get("CXXFLAGS", ""))
 
 
 def link_flags(torch: InstalledTorch, portable: bool) -> list[str]:
@@ -78,7 +83,7 @@ def link_flags(torch: InstalledTorch, portable: bool) -> list[str]:
     """
     flags = ["-shared", f"-L{torch.library_dir}", "-ltorch_cpu", "-ltorch", "-lc10", "-ltorch_python"]
     flags.append("-Wl,-rpath,$ORIGIN/../../../torch/lib" if portable else f"-Wl,-rpath,{torch.library_dir}")
-    return flags
+    return flags + own_flags()
 
 
 class ToolError(Exception):
