@@ -1,0 +1,151 @@
+"""A GPT's training step on the emulated device against the same step on plain CPU, interleaved.
+
+    heitu run bench/gpt_step.py [--steps 60] [--width 256] [--threads 2] [--profile]
+
+Prints the medians in milliseconds and the ratio cuda / cpu of neighbouring steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+    """A transformer block as nanoGPT has it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = nn.Linear(width, 3 * width)
+        self.projection = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, time, width) -> the same."""
+        batch, time_, width = x.shape
+        q, k, v = (
+            part.view(batch, time_, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.attention(self.norm1(x)).split(width, dim=2)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.projection(y.transpose(1, 2).reshape(batch, time_, width))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class GPT(nn.Module):
+    """Embedding, blocks, head."""
+
+    def __init__(self, layers: int, width: int, vocabulary: int, context: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(Block(width, max(1, width // 64)) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(batch, time) ids and targets -> mean cross entropy."""
+        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))
+        logits = self.head(self.norm(self.blocks(x)))
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+class Side:
+    """One device's model, optimizer and data."""
+
+    def __init__(self, model: GPT, ids: torch.Tensor, device: str) -> None:
+        self.model = copy.deepcopy(model).to(device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.ids = ids.to(device)
+        self.targets = ids.roll(-1, 1).to(device)
+        self.times: list[float] = []
+        self.loss = 0.0
+
+    def step(self) -> None:
+        start = time.perf_counter()
+        self.optimizer.zero_grad()
+        loss = self.model(self.ids, self.targets)
+        loss.backward()
+        self.optimizer.step()
+        self.loss = loss.item()
+        self.times.append(time.perf_counter() - start)
+
+
+def main() -> None:
+    """Runs the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--context", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--profile", action="store_true", help="operators, slowest ratio first, on stderr")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    model = GPT(arguments.layers, arguments.width, 256, arguments.context)
+    ids = torch.randint(256, (arguments.batch, arguments.context))
+    cpu, cuda = Side(model, ids, "cpu"), Side(model, ids, "cuda")
+    for _ in range(5):
+        cpu.step()
+        cuda.step()
+    cpu.times.clear()
+    cuda.times.clear()
+    for turn in range(arguments.steps):
+        # Who comes first alternates, so that neither always finds the other's caches.
+        for side in (cpu, cuda) if turn % 2 else (cuda, cpu):
+            side.step()
+    ratios = sorted(b / a for a, b in zip(cpu.times, cuda.times))
+    result = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "cpu_ms": 1e3 * statistics.median(cpu.times),
+        "cuda_ms": 1e3 * statistics.median(cuda.times),
+        "ratio": statistics.median(ratios),
+        "ratio_quartiles": [ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]],
+        "ratio_of_fastest": min(cuda.times) / min(cpu.times),
+        "losses": [cpu.loss, cuda.loss],
+    }
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:18} {value}")
+    if arguments.profile:
+        profile(cpu, cuda)
+
+
+def profile(cpu: Side, cuda: Side) -> None:
+    """Prints each operator's own time on both devices."""
+    times: list[dict[str, tuple[float, int]]] = []
+    for side in (cpu, cuda):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+            for _ in range(10):
+                side.step()
+        times.append({row.key: (row.self_cpu_time_total, row.count) for row in record.key_averages()})
+    rows = []
+    for name in times[0].keys() | times[1].keys():
+        (a, n), (b, m) = (side.get(name, (0.0, 0)) for side in times)
+        rows.append((b - a, name, a / 10, b / 10, n // 10, m // 10))
+    print(f"{'operator':55} {'cpu us':>9} {'cuda us':>9} {'calls':>11}", file=sys.stderr)
+    for _, name, a, b, n, m in sorted(rows, reverse=True)[:25]:
+        print(f"{name[:55]:55} {a:9.0f} {b:9.0f} {n:5}/{m:5}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
