@@ -5,8 +5,10 @@ The allocator itself is the core's (csrc/allocator.h). Errors that torch's CUDA 
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +26,26 @@ def install(torch_c: Any, core: ModuleType) -> None:
     _install_statistics(torch_c, core)
     _install_history(torch_c, core)
     _install_pools(torch_c, core)
+
+
+def watch_profilers(torch: Any, core: ModuleType) -> None:
+    """Has allocations reported to profilers from the first start of one on, and not before."""
+
+    def watched(start: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(start)
+        def start_reporting(*arguments: Any, **named: Any) -> Any:
+            core.report_memory_use(True)
+            return start(*arguments, **named)
+
+        return start_reporting
+
+    autograd = torch.autograd
+    for name in ("_enable_profiler", "_enable_profiler_legacy"):
+        replacement = watched(getattr(torch._C._autograd, name))
+        for module in (torch._C._autograd, autograd, autograd.profiler):
+            if hasattr(module, name):
+                setattr(module, name, replacement)
+    core.report_memory_use(False)
 
 
 def _install_allocation(torch_c: Any, core: ModuleType) -> None:
@@ -48,6 +70,8 @@ def _install_allocation(torch_c: Any, core: ModuleType) -> None:
     torch_c._cuda_cudaHostAllocator = core.pinned_allocator
     torch_c._host_emptyCache = core.empty_host_cache
     torch_c._cuda_emptyCache = core.empty_cache
+    # Torch before 2.12 guards cudaFree with these; giving memory back needs no guard here.
+    torch_c._cuda_lock_mutex = torch_c._cuda_unlock_mutex = lambda: None
     torch_c._cuda_setMemoryFraction = core.set_memory_fraction
     torch_c._cuda_getMemoryFraction = core.memory_fraction
     torch_c._cuda_attach_out_of_memory_observer = core.attach_out_of_memory_observer
@@ -152,12 +176,31 @@ def _install_pools(torch_c: Any, core: ModuleType) -> None:
         def use_count(self) -> int:
             return int(core.pool_use_count(self._device, self._id))
 
-    _MemPool.__module__ = "torch._C"
+    class _MemPoolContext:
+        """Names the pool in use; torch before 2.8 opens one beside routing allocations."""
+
+        _active = threading.local()
+
+        def __init__(self, pool: _MemPool) -> None:
+            self._previous = self.active_pool()
+            self._active.pool = pool
+
+        def __del__(self) -> None:
+            self._active.pool = self._previous
+
+        @classmethod
+        def active_pool(cls) -> _MemPool | None:
+            return getattr(cls._active, "pool", None)
+
+    for cls in (_MemPool, _MemPoolContext):
+        cls.__module__ = "torch._C"
     torch_c._MemPool = _MemPool
+    torch_c._MemPoolContext = _MemPoolContext
     torch_c._cuda_beginAllocateToPool = core.begin_allocate_to_pool
     torch_c._cuda_beginAllocateCurrentThreadToPool = core.begin_allocate_thread_to_pool
     torch_c._cuda_beginAllocateCurrentStreamToPool = core.begin_allocate_stream_to_pool
     torch_c._cuda_endAllocateToPool = core.end_allocate_to_pool
+    torch_c._cuda_endAllocateCurrentStreamToPool = core.end_allocate_to_pool
     torch_c._cuda_releasePool = core.release_pool
     torch_c._cuda_checkPoolLiveAllocations = core.pool_live_blocks_equal
     torch_c._cuda_CUDAAllocator_AllocatorState = core.PoolCheckpoint

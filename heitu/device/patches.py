@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from heitu.device.memory import watch_profilers
 from heitu.device.runtime import CUDA_VERSION
 
 
@@ -17,3 +18,4 @@ def apply(torch: ModuleType, core: ModuleType) -> None:
     # Set any earlier, torch._native would install kernels written in Triton for a true GPU.
     module._C._has_cuda = True
     module.version.cuda = f"{CUDA_VERSION // 1000}.{CUDA_VERSION % 1000 // 10}"
+    watch_profilers(module, core)

@@ -334,6 +334,14 @@ class TestHistory:
         del x
 
 
+@pytest.mark.parametrize("start", ["first", "again"])
+def test_profiler_sees_memory(start: str) -> None:
+    with torch.profiler.profile(profile_memory=True) as profile:
+        x = torch.ones(MIB, device="cuda")
+    assert sum(event.self_device_memory_usage for event in profile.key_averages()) == 4 * MIB
+    del x
+
+
 class TestRawMemory:
     def test_alloc_and_delete(self) -> None:
         before = torch.cuda.memory_allocated()
@@ -425,7 +433,7 @@ stop = threading.Event()
 threads = [threading.Thread(target=churn, args=(stop,)) for _ in range(2)]
 x = torch.ones(1000, device="cuda")
 for thread in threads: thread.start()
-for _ in range(50):
+for _ in range(25):
     child = os.fork()
     if child == 0:
         import heitu_core

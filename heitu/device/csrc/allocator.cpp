@@ -31,6 +31,14 @@ std::atomic<bool> caching_enabled{[] {
   return !off || !*off;
 }()};
 
+std::atomic<bool> reporting{true};
+
+inline void report(const void* address, int64_t change, int64_t allocated, int64_t reserved,
+                   c10::DeviceIndex device) {
+  c10::reportMemoryUsageToProfiler(const_cast<void*>(address), change, size_t(allocated),
+                                   size_t(reserved), c10::Device(c10::DeviceType::CUDA, device));
+}
+
 size_t next_division(size_t size, size_t divisions) {
   if (std::has_single_bit(size)) return size;
   size_t step = std::bit_floor(size) / divisions;
@@ -237,11 +245,12 @@ Block* DeviceMemory::allocate(c10::StreamId stream, size_t bytes) {
     if (!block) throw_out_of_memory(request, lock);
   }
   block = hand_out(block, size, bytes, should_split(*block, size), stack);
-  int64_t allocated = counters_.current(Metric::allocated_bytes);
-  int64_t reserved = counters_.current(Metric::reserved_bytes);
-  lock.unlock();
-  c10::reportMemoryUsageToProfiler(block->address, int64_t(block->size), size_t(allocated),
-                                   size_t(reserved), c10::Device(c10::DeviceType::CUDA, device_));
+  if (reporting.load(std::memory_order_relaxed)) [[unlikely]] {
+    int64_t allocated = counters_.current(Metric::allocated_bytes);
+    int64_t reserved = counters_.current(Metric::reserved_bytes);
+    lock.unlock();
+    report(block->address, int64_t(block->size), allocated, reserved, device_);
+  }
   return block;
 }
 
@@ -325,14 +334,15 @@ void DeviceMemory::release(Block* block) {
     TORCH_WARN("device memory at ", static_cast<void*>(block->address), " was released twice");
     return;
   }
-  char* address = block->address;
-  const size_t size = block->size;
+  if (!reporting.load(std::memory_order_relaxed)) [[likely]]
+    return release_live(block, stack);
+  const char* address = block->address;
+  const auto size = int64_t(block->size);
   release_live(block, stack);
   int64_t allocated = counters_.current(Metric::allocated_bytes);
   int64_t reserved = counters_.current(Metric::reserved_bytes);
   lock.unlock();
-  c10::reportMemoryUsageToProfiler(address, -int64_t(size), size_t(allocated), size_t(reserved),
-                                   c10::Device(c10::DeviceType::CUDA, device_));
+  report(address, -size, allocated, reserved, device_);
 }
 
 void DeviceMemory::record_stream(Block* block, c10::Stream stream) {
@@ -416,6 +426,8 @@ void record_stream(Block* block, c10::Stream stream) {
 void set_stream_idle(bool (*stream_idle)(c10::Stream)) {
   stream_is_idle = stream_idle ? stream_idle : always_idle;
 }
+
+void report_memory_use(bool enabled) { reporting = enabled; }
 
 void set_caching(bool enabled) { caching_enabled = enabled; }
 bool caching() { return caching_enabled; }

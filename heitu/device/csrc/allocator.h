@@ -46,6 +46,10 @@ void record_stream(Block* block, c10::Stream stream);
 // Tells whether a recorded stream's work is over; default: always.
 void set_stream_idle(bool (*stream_idle)(c10::Stream));
 
+// Whether torch's profilers hear of each allocation; finding out if one listens takes a third of
+// the time of an allocation, so the switch stays off until a profiler was started. On by default.
+void report_memory_use(bool enabled);
+
 // False: every release returns its memory to the system at once (PYTORCH_NO_CUDA_MEMORY_CACHING).
 void set_caching(bool enabled);
 bool caching();

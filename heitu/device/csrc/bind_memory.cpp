@@ -346,6 +346,7 @@ void bind_memory(py::module_& m) {
   m.def("memory_fraction", [](int64_t device) { return memory_fraction(checked(device)); });
   m.def("set_memory_fraction",
         [](double fraction, int64_t device) { set_memory_fraction(checked(device), fraction); });
+  m.def("report_memory_use", &report_memory_use);
   m.def("set_caching", &set_caching);
   m.def("caching", &caching);
   m.def("empty_cache", &empty_cache, "pool"_a = PoolId{0, 0},
