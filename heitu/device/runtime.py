@@ -87,18 +87,14 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
 def _cudart(core: ModuleType) -> ModuleType:
     """The functions of the CUDA runtime that torch exposes; each returns its error code."""
     cudart: Any = ModuleType("torch._C._cudart")
-    registered: dict[int, int] = {}
 
     def host_register(pointer: int, size: int, flags: int) -> cudaError:
-        if pointer in registered:
-            return cudaError.hostMemoryAlreadyRegistered
-        registered[pointer] = size
-        return cudaError.success
+        added = core.register_pinned(pointer, size)
+        return cudaError.success if added else cudaError.hostMemoryAlreadyRegistered
 
     def host_unregister(pointer: int) -> cudaError:
-        if registered.pop(pointer, None) is None:
-            return cudaError.hostMemoryNotRegistered
-        return cudaError.success
+        removed = core.unregister_pinned(pointer)
+        return cudaError.success if removed else cudaError.hostMemoryNotRegistered
 
     def stream_create(_: int) -> cudaError:
         return cudaError.success

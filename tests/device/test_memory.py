@@ -382,6 +382,17 @@ class TestPinnedMemory:
         after = torch.cuda.host_memory_stats()
         assert after["allocated_bytes.current"] == before["allocated_bytes.current"]
 
+    def test_registered_memory_is_pinned(self) -> None:
+        x = torch.empty(1000)
+        cudart = torch.cuda.cudart()
+        assert not x.is_pinned()
+        assert int(cudart.cudaHostRegister(x.data_ptr(), 4000, 0)) == 0
+        assert x.is_pinned()
+        assert int(cudart.cudaHostRegister(x.data_ptr(), 4000, 0)) == 712
+        assert int(cudart.cudaHostUnregister(x.data_ptr())) == 0
+        assert not x.is_pinned()
+        assert int(cudart.cudaHostUnregister(x.data_ptr())) == 713
+
 
 OTHER_PROCESS = """
 import sys, ctypes, torch, heitu_core as core
