@@ -16,8 +16,8 @@ import sys
 import time
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 
 class Block(nn.Module):
@@ -40,9 +40,9 @@ class Block(nn.Module):
             part.view(batch, time_, self.heads, width // self.heads).transpose(1, 2)
             for part in self.attention(self.norm1(x)).split(width, dim=2)
         )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.projection(y.transpose(1, 2).reshape(batch, time_, width))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        return x + self.down(functional.gelu(self.up(self.norm2(x))))
 
 
 class GPT(nn.Module):
@@ -60,7 +60,7 @@ class GPT(nn.Module):
         """(batch, time) ids and targets -> mean cross entropy."""
         x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))
         logits = self.head(self.norm(self.blocks(x)))
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 class Side:
@@ -110,7 +110,7 @@ def main() -> None:
         # Who comes first alternates, so that neither always finds the other's caches.
         for side in (cpu, cuda) if turn % 2 else (cuda, cpu):
             side.step()
-    ratios = sorted(b / a for a, b in zip(cpu.times, cuda.times))
+    ratios = sorted(b / a for a, b in zip(cpu.times, cuda.times, strict=True))
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,

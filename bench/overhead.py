@@ -40,10 +40,10 @@ def main() -> None:
     languages = ["Python"] if arguments.python_only else ["Python", "C++"]
     print(f"{'call':20} {'from':7} {'cpu ns':>8} {'cuda ns':>8} {'added ns':>9}")
     for name, statements in CALLS.items():
-        for language, statement in zip(languages, statements):
+        for language, statement in zip(languages, statements, strict=False):
             cpu, cuda = (timer(statement, language, device) for device in ("cpu", "cuda"))
             measured = [(fastest(cpu), fastest(cuda)) for _ in range(arguments.rounds)]
-            a, b = (statistics.median(column) for column in zip(*measured))
+            a, b = (statistics.median(column) for column in zip(*measured, strict=True))
             print(f"{name:20} {language:7} {a:8.0f} {b:8.0f} {b - a:9.0f}", flush=True)
 
 

@@ -5,14 +5,14 @@ The host's BLAS has no such workspaces or tuning, so beyond being remembered the
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 KIB = 1024
 CUBLAS_WORKSPACE = 32 * 1024 * KIB  # default of compute capability 9.0, in bytes
 CUBLASLT_WORKSPACE = 32 * 1024 * KIB
 
 
-def install(torch_c: ModuleType, core: ModuleType) -> None:
+def install(torch_c: Any, core: Any) -> None:
     """Supplies what torch.cuda, torch.backends.cuda and torch.cuda.tunable ask of them."""
     sizes = {"cublas": CUBLAS_WORKSPACE, "cublaslt": CUBLASLT_WORKSPACE}
 

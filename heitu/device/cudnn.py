@@ -18,7 +18,7 @@ class RNNMode(enum.IntEnum):
     gru = 3
 
 
-def install(torch_c: ModuleType, core: ModuleType) -> None:
+def install(torch_c: Any, core: Any) -> None:
     """Supplies torch._C._cudnn and the settings beside it."""
     cudnn: Any = ModuleType("torch._C._cudnn")
     cudnn.is_cuda = True

@@ -40,7 +40,7 @@ _ERROR_TEXTS = {
 }
 
 
-def install(torch_c: ModuleType, core: ModuleType) -> None:
+def install(torch_c: Any, core: Any) -> None:
     """Supplies _cuda_init, _cudart, _nvtx and what reports versions."""
     sync_debug_mode = 0
 
@@ -138,5 +138,3 @@ def _nvtx() -> ModuleType:
     nvtx.deviceRangeEnd = lambda handle, stream: None
     module: ModuleType = nvtx
     return module
-
-

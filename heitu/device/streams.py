@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 from typing import Any
 
 CUDA = 1  # c10::DeviceType::CUDA
 GREATEST_PRIORITY = -3
 
 
-def install(torch_c: ModuleType, core: ModuleType) -> None:
+def install(torch_c: Any, core: Any) -> None:
     """Supplies _CudaStreamBase, _CudaEventBase and the functions about the current stream."""
     base_stream: Any = torch_c.Stream
     base_event: Any = torch_c.Event
@@ -28,9 +27,7 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
                 stream_id, device_index = stream_ptr, core.current_device()
             elif not (stream_id or device_index or device_type):
                 stream_id, device_index, _ = core.pool_stream(core.current_device(), priority)
-            return base_stream.__new__(
-                cls, stream_id=stream_id, device_index=device_index, device_type=CUDA
-            )
+            return base_stream.__new__(cls, stream_id=stream_id, device_index=device_index, device_type=CUDA)
 
         @property
         def cuda_stream(self) -> int:

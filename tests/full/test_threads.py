@@ -19,7 +19,7 @@ def run_at_once(work: Callable[[int], None]) -> None:
     def guarded(index: int) -> None:
         try:
             work(index)
-        except BaseException as failure:  # noqa: BLE001 - handed to the caller
+        except BaseException as failure:
             failures.append(failure)
 
     threads = [threading.Thread(target=guarded, args=(index,)) for index in range(THREADS)]
@@ -54,7 +54,8 @@ def test_autograd() -> None:
         for _ in range(ROUNDS // 5):
             w.grad = None
             (torch.ones(4, 16, device="cuda") @ w).sum().backward()
-            assert w.grad is not None and torch.equal(w.grad, torch.full_like(w, 4.0))
+            assert w.grad is not None
+            assert torch.equal(w.grad, torch.full_like(w, 4.0))
 
     run_at_once(work)
 

@@ -170,12 +170,10 @@ def test_equals_the_cpu(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(got.loss.cpu(), expected.loss, rtol=1e-5, atol=1e-6)
     expected.loss.backward()
     got.loss.backward()
-    for (key, a), b in zip(model.named_parameters(), twin.parameters()):
+    for (key, a), b in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None), key
         if a.grad is not None:
-            torch.testing.assert_close(
-                b.grad.cpu(), a.grad, rtol=1e-4, atol=1e-6, msg=lambda m: f"{key}: {m}"
-            )
+            torch.testing.assert_close(b.grad.cpu(), a.grad, rtol=1e-4, atol=1e-6)
 
     if name in GENERATES:
         start = {k: v for k, v in inputs.items() if k != "labels"}
