@@ -4,7 +4,9 @@
 #include <ATen/record_function.h>
 
 #include "capture.h"
+#include "dtype_rules.h"
 #include "frame.h"
+#include "promotion.h"
 #include "registry.h"
 #include "seeding.h"
 #include "streams.h"
@@ -172,12 +174,14 @@ struct Operator {
     }
     for (const auto& tag : op.getTags())
       if (tag == at::Tag::nondeterministic_seeded) seeded = true;
+    rule = DtypeRule::of(op);
   }
 
   size_t inputs = 0;
   c10::SmallVector<int, 2> written;
   int generator = -1;
   bool seeded = false;
+  const DtypeRule* rule = nullptr;  // where CUDA's kernel takes other dtypes than the CPU's
 };
 
 bool on_device(const c10::IValue& value) {
@@ -201,6 +205,8 @@ class Delegate final : public c10::OperatorKernel {
   void run(const c10::OperatorHandle& op, Stack* stack) {
     const auto first = stack->size() - op_.inputs;
     check(op, *stack);
+    if (C10_UNLIKELY(op_.rule != nullptr))
+      op_.rule->check(op, torch::jit::last(*stack, op_.inputs));
     BoxedFrame frame;
     c10::SmallVector<at::Tensor, 4> written;
     std::vector<at::Tensor> written_lists;
@@ -218,9 +224,27 @@ class Delegate final : public c10::OperatorKernel {
       seeded.emplace(scoped_device < 0 ? current_device() : scoped_device);
       if (op_.generator >= 0) seeded->replace((*stack)[first + op_.generator]);
     }
-    op.redispatchBoxed(host_keys_, stack);
+    if (C10_UNLIKELY(op_.rule != nullptr && op_.rule->promotes())) {
+      run_promoting(op, stack);
+    } else {
+      op.redispatchBoxed(host_keys_, stack);
+    }
     for (const auto& tensor : written) frame.write_back_one(tensor);
     for (auto& value : *stack) frame.give(value);
+  }
+
+  // The arguments are gone when a kernel has refused them: they are kept.
+  void run_promoting(const c10::OperatorHandle& op, Stack* stack) const {
+    const auto kept = torch::jit::last(*stack, op_.inputs).vec();
+    const auto first = stack->size() - op_.inputs;
+    try {
+      op.redispatchBoxed(host_keys_, stack);
+    } catch (const c10::NotImplementedError&) {
+      const auto narrow = op_.rule->narrow(kept);
+      if (narrow == c10::ScalarType::Undefined) throw;
+      stack->resize(first);
+      run_in_wider_dtype(op, host_keys_, kept, narrow, stack);
+    }
   }
 
   void check(const c10::OperatorHandle& op, const Stack& stack) const {
@@ -229,8 +253,10 @@ class Delegate final : public c10::OperatorKernel {
     bool mixed = false;
     const auto look = [&](const at::Tensor& tensor) {
       if (!tensor.defined()) return;
-      if (tensor.is_cuda() && device.is_cpu()) device = tensor.device();
-      else if (tensor.device() != device) mixed = true;
+      if (tensor.is_cuda() && device.is_cpu())
+        device = tensor.device();
+      else if (tensor.device() != device)
+        mixed = true;
     };
     bool first_seen = false;
     for (const auto& value : arguments) {
@@ -250,21 +276,24 @@ class Delegate final : public c10::OperatorKernel {
 // Runs an operator that the device implements itself.
 class Native final : public c10::OperatorKernel {
  public:
-  explicit Native(c10::KernelFunction kernel) : kernel_(std::move(kernel)) {}
+  Native(const c10::OperatorHandle& op, c10::KernelFunction kernel)
+      : kernel_(std::move(kernel)), rule_(DtypeRule::of(op)) {}
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+    if (C10_UNLIKELY(rule_ != nullptr))
+      rule_->check(op, torch::jit::last(*stack, op.schema().arguments().size()));
     const auto run = [&](Stack* s) {
       c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
       kernel_.callBoxed(op, keys, s);
     };
-    if (C10_UNLIKELY(capturing()) &&
-        capture_call(op, stack, run, &kernel_, c10::DispatchKey::CUDA))
+    if (C10_UNLIKELY(capturing()) && capture_call(op, stack, run, &kernel_, c10::DispatchKey::CUDA))
       return;
     run(stack);
   }
 
  private:
   c10::KernelFunction kernel_;
+  const DtypeRule* rule_;
 };
 
 // Device key -> the key of the CPU's kernel.
@@ -278,20 +307,20 @@ constexpr std::pair<c10::DispatchKey, c10::DispatchKey> kKin[] = {
 
 // Composite operators that reach for kernels by device type (DispatchStub) and so run whole on the
 // host.
-constexpr const char* kWhole[] = {"copy_", "convolution", "convolution_backward"};
+constexpr const char* kWhole[] = {"copy_", "convolution", "convolution_backward", "conj_physical_"};
 
 // Operators registered after us (torch.library, torchvision) that have a kernel for the CPU only.
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   const auto highest = keys.highestPriorityTypeId();
   for (const auto& [device_key, host_key] : kKin) {
     if (device_key != highest) continue;
-    if (op.hasKernelForDispatchKey(host_key)) {
+    const auto* rule = DtypeRule::of(op);
+    if (op.hasKernelForDispatchKey(host_key) && !(rule && rule->absent())) {
       Delegate(op, host_key)(op, keys, stack);
       return;
     }
   }
-  // No kernel here either: PyTorch's own message.
-  op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::XPU), stack);
+  raise_absent(op, *stack);
 }
 
 std::vector<c10::RegistrationHandleRAII>& registrations() {
@@ -311,16 +340,17 @@ int install_kernels() {
   auto& dispatcher = c10::Dispatcher::singleton();
   const auto add = [&](const c10::OperatorName& name, c10::DispatchKey key,
                        c10::KernelFunction kernel) {
-    registrations().push_back(dispatcher.registerImpl(name, key, std::move(kernel), std::nullopt,
-                                                      nullptr, "heitu"));
+    registrations().push_back(
+        dispatcher.registerImpl(name, key, std::move(kernel), std::nullopt, nullptr, "heitu"));
   };
   for (auto& entry : device_kernels()) {
     const auto dot = entry.name.find('.');
     c10::OperatorName name(entry.name.substr(0, dot),
                            dot == std::string::npos ? "" : entry.name.substr(dot + 1));
-    if (!dispatcher.findOp(name)) continue;  // this torch has no such operator
+    const auto op = dispatcher.findOp(name);
+    if (!op || !op->hasSchema()) continue;  // this torch has no such operator
     add(name, entry.key,
-        c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Native>(entry.kernel)));
+        c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Native>(*op, entry.kernel)));
   }
   for (auto& [name, kernel] : typed_kernels()) {
     const auto op = dispatcher.findOp(name);
@@ -333,6 +363,7 @@ int install_kernels() {
     for (const auto& [device_key, host_key] : kKin) {
       if (!op->hasKernelForDispatchKey(host_key) || op->hasKernelForDispatchKey(device_key))
         continue;
+      if (const auto* rule = DtypeRule::of(*op); rule && rule->absent()) continue;
       add(name, device_key, delegate(*op, host_key));
     }
   }

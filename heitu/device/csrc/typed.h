@@ -14,21 +14,26 @@ template <class T>
 constexpr bool is_tensor = std::is_same_v<std::remove_cvref_t<T>, at::Tensor> ||
                            std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>;
 
-template <class Op, bool mix, class Signature = typename Op::schema>
+// `judged`: CUDA refuses dtypes here that the CPU takes (dtype_rules.h).
+template <class Op, bool mix, bool judged = false, class Signature = typename Op::schema>
 struct Typed;
 
-template <class Op, bool mix, class Result, class... Arguments>
-struct Typed<Op, mix, Result(Arguments...)> {
+template <class Op, bool mix, bool judged, class Result, class... Arguments>
+struct Typed<Op, mix, judged, Result(Arguments...)> {
   static constexpr int kTensors = (0 + ... + (is_tensor<Arguments> ? 1 : 0));
   using Passage = Frame<kTensors>;
 
   static Result call(Arguments... arguments) {
-    if (C10_LIKELY(!observed.load(std::memory_order_relaxed))) {
-      Passage frame;
-      // Braces: the arguments are taken from left to right.
-      std::tuple<Shadow<Arguments>...> shadows{take<Arguments>(frame, arguments)...};
-      if (C10_LIKELY(frame.uniform())) {
-        return finish(frame, shadows, std::index_sequence_for<Arguments...>{}, arguments...);
+    if (C10_LIKELY(!observed.load(std::memory_order_relaxed) && (ordinary(arguments) && ...))) {
+      try {
+        Passage frame;
+        // Braces: the arguments are taken from left to right.
+        std::tuple<Shadow<Arguments>...> shadows{take<Arguments>(frame, arguments)...};
+        if (C10_LIKELY(frame.uniform())) {
+          return finish(frame, shadows, std::index_sequence_for<Arguments...>{}, arguments...);
+        }
+      } catch (const c10::NotImplementedError&) {
+        // The boxed way knows where a wider dtype serves (promotion.h), or raises the same.
       }
     }
     return boxed().template call<Result, Arguments...>(handle(),
@@ -47,6 +52,16 @@ struct Typed<Op, mix, Result(Arguments...)> {
       std::is_same_v<std::remove_cvref_t<T>, at::Tensor>, const at::Tensor&,
       std::conditional_t<std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>,
                          std::optional<at::Tensor>, std::decay_t<T>>>;
+
+  // Of a dtype that every kernel for matrices takes.
+  template <class T>
+  static bool ordinary(const T& argument) {
+    if constexpr (judged && std::is_same_v<T, at::Tensor>) {
+      const auto type = argument.scalar_type();
+      return c10::isFloatingType(type) || c10::isComplexType(type);
+    }
+    return true;
+  }
 
   template <class T, class U>
   static Shadow<T> take(Passage& frame, U&& value) {
@@ -132,6 +147,7 @@ void add_reduction_kernels(TypedKernels& kernels);
 void add_network_kernels(TypedKernels& kernels);
 
 #define HEITU_TYPED(op) Typed<at::_ops::op, false>::add(kernels)
+#define HEITU_TYPED_JUDGED(op) Typed<at::_ops::op, false, true>::add(kernels)
 // TensorIterator's operators take 0-dim CPU tensors among CUDA ones.
 #define HEITU_TYPED_MIX(op) Typed<at::_ops::op, true>::add(kernels)
 

@@ -1,0 +1,93 @@
+#include "promotion.h"
+
+#include "prelude.h"
+
+namespace heitu {
+
+using c10::IValue;
+using c10::ScalarType;
+
+namespace {
+
+struct Widening {
+  explicit Widening(ScalarType narrow) : narrow(narrow) {
+    switch (narrow) {
+      case ScalarType::ComplexHalf:
+        wide = ScalarType::ComplexFloat;
+        break;
+      case ScalarType::Bool:
+        wide = ScalarType::Byte;
+        break;
+      default:
+        wide = ScalarType::Float;
+    }
+  }
+
+  // The dtype in which CUDA's kernel would have given a result that came out in `type`.
+  ScalarType given(ScalarType type) const {
+    if (type == wide) return narrow;
+    if (narrow == ScalarType::ComplexHalf && type == ScalarType::Float) return ScalarType::Half;
+    return type;
+  }
+
+  bool widens(ScalarType type) const {
+    return type == narrow || (narrow == ScalarType::ComplexHalf && type == ScalarType::Half);
+  }
+  at::Tensor in(const at::Tensor& tensor) const {
+    if (!tensor.defined() || !widens(tensor.scalar_type())) return tensor;
+    return tensor.to(tensor.scalar_type() == narrow ? wide : ScalarType::Float);
+  }
+
+  ScalarType narrow, wide;
+};
+
+}  // namespace
+
+void run_in_wider_dtype(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
+                        c10::ArrayRef<IValue> arguments, ScalarType narrow,
+                        torch::jit::Stack* stack) {
+  const Widening widening(narrow);
+  const auto& schema = op.schema().arguments();
+  std::vector<std::pair<at::Tensor, at::Tensor>> written;  // the argument, its wide copy
+  const auto first = stack->size();
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const auto& value = arguments[i];
+    const auto* alias = schema[i].alias_info();
+    if (value.isTensor()) {
+      const auto& tensor = value.toTensor();
+      const auto wide = widening.in(tensor);
+      if (alias && alias->isWrite() && !wide.is_same(tensor)) written.emplace_back(tensor, wide);
+      stack->emplace_back(wide);
+    } else if (value.isTensorList()) {
+      auto list = value.toTensorVector();
+      for (auto& tensor : list) tensor = widening.in(tensor);
+      stack->emplace_back(std::move(list));
+    } else if (value.isInt() && schema[i].name() == "dtype" &&
+               widening.widens(static_cast<ScalarType>(value.toInt()))) {
+      stack->emplace_back(static_cast<int64_t>(
+          static_cast<ScalarType>(value.toInt()) == narrow ? widening.wide : ScalarType::Float));
+    } else {
+      stack->push_back(value);
+    }
+  }
+  op.redispatchBoxed(keys, stack);
+  for (auto& [tensor, wide] : written) {
+    if (tensor.sizes() != wide.sizes()) tensor.resize_(wide.sizes());
+    tensor.copy_(wide);
+  }
+  const auto settle = [&](IValue& value) {
+    if (!value.isTensor() || !value.toTensor().defined()) return;
+    const auto result = value.toTensor();
+    for (const auto& [tensor, wide] : written) {
+      if (wide.is_same(result)) {
+        value = tensor;
+        return;
+      }
+    }
+    const auto type = widening.given(result.scalar_type());
+    if (type != result.scalar_type()) value = result.to(type);
+  };
+  for (size_t i = first; i < stack->size(); ++i) settle((*stack)[i]);
+}
+
+}  // namespace heitu
