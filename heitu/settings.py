@@ -124,7 +124,12 @@ class Settings:
     """The settings in force, read from the environment when asked for."""
 
     enable = Setting("HEITU_ENABLE", False, parse_flag, "the launcher's mark; not for hand use")
-    devices = Setting("HEITU_DEVICES", 1, parse_devices, "number of emulated devices")
+    devices = Setting(
+        "HEITU_DEVICES",
+        1,
+        parse_devices,
+        "number of emulated devices; unset: 1, or LOCAL_WORLD_SIZE where that is more",
+    )
     memory = Setting[int | None](
         "HEITU_MEMORY", None, parse_memory, 'memory of one device, e.g. "80GiB"; unset: the device\'s own'
     )

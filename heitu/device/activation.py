@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from heitu.errors import ExitCode, HeituError
-from heitu.settings import settings
+from heitu.settings import MAX_DEVICES, settings
 
 
 def install() -> None:
@@ -82,16 +82,21 @@ class _Device:
 
 
 def visible_devices() -> int:
-    """Emulated devices that CUDA_VISIBLE_DEVICES leaves of HEITU_DEVICES, by CUDA's own rules.
+    """Number of emulated devices that the program sees."""
+    return len(visible_indices())
+
+
+def visible_indices() -> list[int]:
+    """Emulated devices that CUDA_VISIBLE_DEVICES leaves of all there are, by CUDA's own rules.
 
     CUDA reads the list up to the first entry that names no device; entries are indices or UUIDs
     (docs.nvidia.com/cuda, CUDA environment variables).
     """
-    total = settings.devices
+    total = _all_devices()
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
-        return total
-    seen: list[str] = []
+        return list(range(total))
+    seen: list[int] = []
     for entry in listed.split(","):
         word = entry.strip()
         if word.upper().startswith(("GPU-", "MIG-")):
@@ -99,10 +104,18 @@ def visible_devices() -> int:
             word = "" if index is None else str(index)
         if not word.isdigit() or int(word) >= total:
             break
-        if word in seen:  # CUDA shows no device at all when one is named twice
-            return 0
-        seen.append(word)
-    return len(seen)
+        if int(word) in seen:  # CUDA shows no device at all when one is named twice
+            return []
+        seen.append(int(word))
+    return seen
+
+
+def _all_devices() -> int:
+    """HEITU_DEVICES; unset, as many as the launcher started processes here: a GPU each, as they expect."""
+    if type(settings).devices.variable in os.environ:
+        return settings.devices
+    local = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(settings.devices, min(int(local), MAX_DEVICES)) if local.isdigit() else settings.devices
 
 
 def device_uuid(index: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from heitu.collectives import comm, process_group
 from heitu.device import blas, cudnn, graphs, memory, properties, runtime, streams
 
 
 def supply(torch_c: ModuleType, core: ModuleType) -> None:
     """Sets them on `torch._C`, before torch.cuda is imported and looks for them."""
-    for area in (properties, runtime, streams, memory, graphs, blas, cudnn):
+    for area in (properties, runtime, streams, memory, graphs, blas, cudnn, comm, process_group):
         area.install(torch_c, core)

@@ -9,5 +9,6 @@ void bind_device(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);
 void bind_generator(pybind11::module_& m);
 void bind_graph(pybind11::module_& m);
+void bind_collectives(pybind11::module_& m);
 
 }  // namespace heitu

@@ -9,4 +9,5 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   heitu::bind_memory(m);
   heitu::bind_generator(m);
   heitu::bind_graph(m);
+  heitu::bind_collectives(m);
 }

@@ -28,6 +28,8 @@ void stream_wait_until(c10::Stream stream, int64_t ns);
 bool stream_idle(c10::Stream stream);
 void synchronize_stream(c10::Stream stream);
 void synchronize_device(c10::DeviceIndex device);
+// `drain` waits for work that other threads do for the devices; synchronize_device calls it.
+void set_drain(void (*drain)());
 
 struct Event {
   int64_t done_at = -1;  // -1: never recorded
