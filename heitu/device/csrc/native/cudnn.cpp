@@ -94,29 +94,50 @@ const Tensor& depthwise_out(const Tensor& self, const Tensor& weight, IntArrayRe
 
 // ---- CTC ----
 
-// What cuDNN's implementation can do; everything else is left to PyTorch's own.
-bool use_ctc(const Tensor& log_probs, const Tensor& targets, IntArrayRef input_lengths,
-             IntArrayRef target_lengths, int64_t blank) {
+// What cuDNN's implementation can do; everything else is left to PyTorch's own. Lengths that are
+// known to the host go with targets on the host, and lengths on the device with targets on the
+// device.
+bool cudnn_serves_ctc(const Tensor& log_probs, const Tensor& targets, at::DeviceType place,
+                      IntArrayRef input_lengths, IntArrayRef target_lengths, int64_t blank) {
   constexpr int64_t kLongestTarget = 256;
   bool usable = at::globalContext().userEnabledCuDNN() && blank == 0 && targets.dim() == 1 &&
                 log_probs.dim() == 3 && log_probs.scalar_type() == at::kFloat &&
-                targets.scalar_type() == at::kInt && targets.device().type() == at::kCPU &&
-                targets.is_contiguous();
-  if (!usable) return false;
-  for (size_t i = 0; i < input_lengths.size(); ++i) {
-    usable = usable && input_lengths[i] == log_probs.size(0) &&
-             target_lengths[i] <= kLongestTarget && target_lengths[i] <= input_lengths[i];
+                targets.scalar_type() == at::kInt && targets.device().type() == place &&
+                targets.is_contiguous() && input_lengths.size() == target_lengths.size();
+  for (size_t i = 0; usable && i < input_lengths.size(); ++i) {
+    usable = input_lengths[i] == log_probs.size(0) && target_lengths[i] <= kLongestTarget &&
+             target_lengths[i] <= input_lengths[i];
   }
   return usable;
 }
 
+bool use_ctc(const Tensor& log_probs, const Tensor& targets, IntArrayRef input_lengths,
+             IntArrayRef target_lengths, int64_t blank) {
+  return cudnn_serves_ctc(log_probs, targets, at::kCPU, input_lengths, target_lengths, blank);
+}
+
+std::vector<int64_t> lengths_of(const Tensor& t) {
+  const Tensor host = t.cpu().to(at::kLong).contiguous();
+  return {host.data_ptr<int64_t>(), host.data_ptr<int64_t>() + host.numel()};
+}
+
 bool use_ctc_tensor(const Tensor& log_probs, const Tensor& targets, const Tensor& input_lengths,
                     const Tensor& target_lengths, int64_t blank) {
-  const Tensor inputs = input_lengths.cpu().to(at::kLong).contiguous();
-  const Tensor lengths = target_lengths.cpu().to(at::kLong).contiguous();
-  return use_ctc(log_probs, targets,
-                 {inputs.data_ptr<int64_t>(), static_cast<size_t>(inputs.numel())},
-                 {lengths.data_ptr<int64_t>(), static_cast<size_t>(lengths.numel())}, blank);
+  const auto fits = [](const Tensor& t) {
+    return t.device().type() == at::kCUDA && t.scalar_type() == at::kInt;
+  };
+  return fits(input_lengths) && fits(target_lengths) &&
+         cudnn_serves_ctc(log_probs, targets, at::kCUDA, lengths_of(input_lengths),
+                          lengths_of(target_lengths), blank);
+}
+
+// PyTorch asks this of every CUDA tensor; only a build for AMD says yes.
+bool use_miopen_ctc(const Tensor&, const Tensor&, IntArrayRef, IntArrayRef, int64_t) {
+  return false;
+}
+
+bool use_miopen_ctc_tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, int64_t) {
+  return false;
 }
 
 // The losses, and the gradient that cuDNN computes along with them.
@@ -136,10 +157,7 @@ std::tuple<Tensor, Tensor> ctc(const Tensor& log_probs, const Tensor& targets,
 std::tuple<Tensor, Tensor> ctc_tensor(const Tensor& log_probs, const Tensor& targets,
                                       const Tensor& input_lengths, const Tensor& target_lengths,
                                       int64_t blank, bool deterministic, bool zero_infinity) {
-  const Tensor inputs = input_lengths.cpu().to(at::kLong).contiguous();
-  const Tensor lengths = target_lengths.cpu().to(at::kLong).contiguous();
-  return ctc(log_probs, targets, {inputs.data_ptr<int64_t>(), static_cast<size_t>(inputs.numel())},
-             {lengths.data_ptr<int64_t>(), static_cast<size_t>(lengths.numel())}, blank,
+  return ctc(log_probs, targets, lengths_of(input_lengths), lengths_of(target_lengths), blank,
              deterministic, zero_infinity);
 }
 
@@ -186,6 +204,8 @@ HEITU_KERNELS(cudnn) {
   m.impl("conv_depthwise3d", depthwise);
   m.impl("_use_cudnn_ctc_loss", use_ctc);
   m.impl("_use_cudnn_ctc_loss.Tensor", use_ctc_tensor);
+  m.impl("_use_miopen_ctc_loss", use_miopen_ctc);
+  m.impl("_use_miopen_ctc_loss.Tensor", use_miopen_ctc_tensor);
   m.impl("_cudnn_ctc_loss", ctc);
   m.impl("_cudnn_ctc_loss.Tensor", ctc_tensor);
   m.impl("cudnn_grid_sampler", grid_sampler);

@@ -241,9 +241,7 @@ HEITU_KERNELS(differing) {
   m.impl("_fft_c2r.out", c2r_out);
   m.impl("_fft_c2c", c2c);
   m.impl("_fft_c2c.out", c2c_out);
-#if HEITU_TORCH_AT_LEAST(2, 9)
   m.impl("_fused_rms_norm_backward", rms_norm_backward);
-#endif
 }
 
 }  // namespace

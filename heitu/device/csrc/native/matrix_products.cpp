@@ -133,7 +133,6 @@ Tensor& int_mm_out(const Tensor& self, const Tensor& mat2, Tensor& out) {
 HEITU_KERNELS(matrix_products) {
   m.impl("_int_mm", int_mm);
   m.impl("_int_mm.out", int_mm_out);
-#if HEITU_TORCH_AT_LEAST(2, 8)
   m.impl("mm.dtype", typed_mm);
   m.impl("mm.dtype_out", typed_mm_out);
   m.impl("bmm.dtype", typed_bmm);
@@ -142,7 +141,6 @@ HEITU_KERNELS(matrix_products) {
   m.impl("addmm.dtype_out", typed_addmm_out);
   m.impl("baddbmm.dtype", typed_baddbmm);
   m.impl("baddbmm.dtype_out", typed_baddbmm_out);
-#endif
 }
 
 }  // namespace

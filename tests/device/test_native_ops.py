@@ -1,0 +1,464 @@
+"""Operators that only CUDA has, or computes where the CPU refuses, against plain references on the CPU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+aten = torch.ops.aten
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+FLOATS = list(TOLERANCE)
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert actual.is_cuda
+    torch.testing.assert_close(actual.cpu().double(), expected.cpu().double(), rtol=tolerance, atol=tolerance)
+
+
+# ---- batch normalisation ----
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"), list(itertools.product(FLOATS, [(6, 3), (4, 3, 5), (2, 3, 4, 5)]))
+)
+def test_parts_of_sync_batch_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Two processes' shares of a batch, forward and backward, against the whole batch."""
+    torch.manual_seed(0)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    halves = [torch.randn(*shape, dtype=dtype, device="cuda") * (i + 1) + i for i in range(2)]
+    weight, bias = (torch.randn(3, dtype=wide, device="cuda") for _ in range(2))
+    running_mean, running_var = (
+        torch.zeros(3, dtype=wide, device="cuda"),
+        torch.ones(3, dtype=wide, device="cuda"),
+    )
+    stats = [torch.batch_norm_stats(half, 1e-5) for half in halves]
+    assert all(t.dtype == wide for pair in stats for t in pair)
+    count = halves[0].numel() // 3
+    counts = torch.full((2,), count, device="cuda", dtype=wide)
+    means, scales = (torch.stack(t) for t in zip(*stats, strict=True))
+    mean, scale = torch.batch_norm_gather_stats_with_counts(
+        halves[0], means, scales, running_mean, running_var, 0.1, 1e-5, counts
+    )
+    mean_again, scale_again = torch.batch_norm_gather_stats(
+        halves[0], means, scales, None, None, 0.1, 1e-5, count
+    )
+    assert_close(mean_again, mean, 1e-6)
+    assert_close(scale_again, scale, 1e-6)
+    outputs = [torch.batch_norm_elemt(half, weight, bias, mean, scale, 1e-5) for half in halves]
+
+    whole = torch.cat(halves).cpu().double().requires_grad_()
+    expected_mean, expected_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    w, b = (t.cpu().double().requires_grad_() for t in (weight, bias))
+    expected = F.batch_norm(whole, expected_mean, expected_var, w, b, training=True, momentum=0.1, eps=1e-5)
+    assert all(t.dtype == dtype for t in outputs)
+    assert_close(torch.cat(outputs), expected, TOLERANCE[dtype])
+    assert_close(running_mean, expected_mean, TOLERANCE[dtype])
+    assert_close(running_var, expected_var, TOLERANCE[dtype])
+
+    seed = torch.randn_like(torch.cat(outputs))
+    parts = seed.split(shape[0])
+    reduced = [
+        torch.batch_norm_backward_reduce(grad, half, mean, scale, weight, True, True, True)
+        for grad, half in zip(parts, halves, strict=True)
+    ]
+    sum_dy, sum_dy_xmu, grad_weight, grad_bias = (sum(t) for t in zip(*reduced, strict=True))
+    grads = [
+        torch.batch_norm_backward_elemt(grad, half, mean, scale, weight, sum_dy, sum_dy_xmu, counts.int())
+        for grad, half in zip(parts, halves, strict=True)
+    ]
+    wanted = torch.autograd.grad(expected, (whole, w, b), seed.cpu().double())
+    for one, other in zip((torch.cat(grads), grad_weight, grad_bias), wanted, strict=True):
+        assert_close(one, other, 10 * TOLERANCE[dtype])
+
+
+def test_gather_with_unequal_counts() -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(n, 3, device="cuda") for n in (2, 7)]
+    stats = [torch.batch_norm_stats(part, 1e-5) for part in parts]
+    means, scales = (torch.stack(t) for t in zip(*stats, strict=True))
+    mean, scale = torch.batch_norm_gather_stats_with_counts(
+        parts[0], means, scales, None, None, 0.1, 1e-5, torch.tensor([2.0, 7.0], device="cuda")
+    )
+    whole = torch.cat(parts)
+    assert_close(mean, whole.mean(0), 1e-5)
+    assert_close(scale, (whole.var(0, correction=0) + 1e-5).rsqrt(), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_cudnn_batch_norm(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 5, 5, dtype=dtype, device="cuda", requires_grad=True)
+    weight, bias = (torch.randn(3, device="cuda", requires_grad=True) for _ in range(2))
+    mean, var = torch.zeros(3, device="cuda"), torch.ones(3, device="cuda")
+    out, _, _, reserve = torch.ops.aten.cudnn_batch_norm(x, weight, bias, mean, var, True, 0.1, 1e-5)
+    assert reserve.dtype == torch.uint8
+    inputs = [t.detach().cpu().double().requires_grad_() for t in (x, weight, bias)]
+    wanted_mean, wanted_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    expected = F.batch_norm(inputs[0], wanted_mean, wanted_var, *inputs[1:], training=True)
+    assert_close(out, expected, TOLERANCE[dtype])
+    assert_close(mean, wanted_mean, TOLERANCE[dtype])
+    seed = torch.randn_like(out)
+    ours = torch.autograd.grad(out, (x, weight, bias), seed)
+    theirs = torch.autograd.grad(expected, inputs, seed.cpu().double())
+    for one, other in zip(ours, theirs, strict=True):
+        assert_close(one, other, 5 * TOLERANCE[dtype])
+
+
+# ---- cuDNN's convolutions, CTC and grids ----
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_cudnn_convolution(transposed: bool) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 4, 9, 9), torch.randn(4, 2, 3, 3) if transposed else torch.randn(6, 2, 3, 3)
+    tail = ([2, 2], [1, 1], 2, False, False, False)
+    leaves = [t.cuda().requires_grad_() for t in (x, weight)]
+    inputs = [t.clone().requires_grad_() for t in (x, weight)]
+    if transposed:
+        out = torch.cudnn_convolution_transpose(*leaves, [1, 1], [1, 1], *tail)
+        expected = F.conv_transpose2d(*inputs, stride=2, padding=1, output_padding=1, groups=2)
+    else:
+        out = torch.cudnn_convolution(*leaves, [1, 1], *tail)
+        expected = F.conv2d(*inputs, stride=2, padding=1, groups=2)
+    assert_close(out, expected, 1e-4)
+    seed = torch.randn_like(out)
+    ours = torch.autograd.grad(out, leaves, seed)
+    for one, other in zip(ours, torch.autograd.grad(expected, inputs, seed.cpu()), strict=True):
+        assert_close(one, other, 1e-3)
+
+
+def test_fused_convolutions() -> None:
+    torch.manual_seed(0)
+    x, weight, bias, z = (
+        torch.randn(2, 4, 9, 9),
+        torch.randn(6, 4, 3, 3),
+        torch.randn(6),
+        torch.randn(2, 6, 9, 9),
+    )
+    geometry = ([1, 1], [1, 1], [1, 1], 1)
+    out = torch.cudnn_convolution_relu(x.cuda(), weight.cuda(), bias.cuda(), *geometry)
+    assert_close(out, F.conv2d(x, weight, bias, padding=1).relu(), 1e-4)
+    out = torch.cudnn_convolution_add_relu(x.cuda(), weight.cuda(), z.cuda(), 0.5, bias.cuda(), *geometry)
+    assert_close(out, (F.conv2d(x, weight, bias, padding=1) + 0.5 * z).relu(), 1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_depthwise_convolution(dims: int) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 3, *[7] * dims), torch.randn(6, 1, *[3] * dims), torch.randn(6)
+    operator = torch._C._nn._conv_depthwise2d if dims == 2 else torch._C._nn.conv_depthwise3d
+    out = operator(x.cuda(), weight.cuda(), [3] * dims, bias.cuda(), [1] * dims, [1] * dims, [1] * dims)
+    reference: Any = F.conv2d if dims == 2 else F.conv3d
+    assert_close(out, reference(x, weight, bias, padding=1, groups=3), 1e-4)
+
+
+@pytest.mark.parametrize(("targets_on", "lengths_on"), [("cpu", "cpu"), ("cuda", "cuda"), ("cuda", "cpu")])
+@pytest.mark.parametrize("target_dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_ctc_loss(targets_on: str, lengths_on: str, target_dtype: torch.dtype, reduction: str) -> None:
+    """int32 targets beside their lengths go cuDNN's way; others go PyTorch's own."""
+    torch.manual_seed(0)
+    logits = torch.randn(12, 3, 5)
+    lengths = torch.full((3,), 12, dtype=torch.int32)
+    target_lengths = torch.tensor([3, 4, 2], dtype=torch.int32)
+    targets = torch.randint(1, 5, (9,), dtype=target_dtype)
+    leaf, reference = logits.cuda().requires_grad_(), logits.clone().requires_grad_()
+    log_probs = leaf.log_softmax(2)
+    out = F.ctc_loss(
+        log_probs, targets.to(targets_on), lengths.to(lengths_on), target_lengths.to(lengths_on),
+        reduction=reduction,
+    )  # fmt: skip
+    expected = F.ctc_loss(reference.log_softmax(2), targets, lengths, target_lengths, reduction=reduction)
+    out.sum().backward()
+    expected.sum().backward()
+    assert leaf.grad is not None and reference.grad is not None
+    assert_close(out, expected, 1e-5)
+    assert_close(leaf.grad, reference.grad, 1e-5)
+    by_cudnn = torch._use_cudnn_ctc_loss(log_probs, targets.to(targets_on), [12] * 3, [3, 4, 2], 0)
+    assert by_cudnn == (targets_on == "cpu" and target_dtype == torch.int32)
+
+
+def test_grids() -> None:
+    torch.manual_seed(0)
+    theta, x = torch.randn(2, 2, 3, dtype=torch.float64), torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    leaves = [t.cuda().requires_grad_() for t in (theta, x)]
+    inputs = [t.clone().requires_grad_() for t in (theta, x)]
+    out = torch.cudnn_grid_sampler(leaves[1], torch.cudnn_affine_grid_generator(leaves[0], 2, 3, 6, 7))
+    expected = F.grid_sample(
+        inputs[1], F.affine_grid(inputs[0], [2, 3, 6, 7], align_corners=True), align_corners=True
+    )
+    assert_close(out, expected, 1e-10)
+    seed = torch.randn_like(out)
+    ours = torch.autograd.grad(out, leaves, seed)
+    for one, other in zip(ours, torch.autograd.grad(expected, inputs, seed.cpu()), strict=True):
+        assert_close(one, other, 1e-9)
+
+
+# ---- matrix products ----
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_products_with_a_wider_result(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    a, b = (torch.randn(3, 8, 8, dtype=dtype, device="cuda") for _ in range(2))
+    c = torch.randn(3, 8, 8, device="cuda")
+    x, y = a.cpu().double(), b.cpu().double()
+    wide = torch.float32
+    results = [
+        (torch.mm(a[0], b[0], out_dtype=wide), x[0] @ y[0]),
+        (torch.bmm(a, b, out_dtype=wide), x @ y),
+        (
+            torch.addmm(c[0], a[0], b[0], out_dtype=wide, beta=0.5, alpha=2),
+            0.5 * c[0].cpu() + 2 * (x[0] @ y[0]),
+        ),
+        (torch.baddbmm(c, a, b, out_dtype=wide, beta=0.5, alpha=2), 0.5 * c.cpu() + 2 * (x @ y)),
+    ]
+    for actual, expected in results:
+        assert actual.dtype == wide
+        assert_close(actual, expected, 1e-4)
+    with pytest.raises(RuntimeError, match="out_dtype must be the same as input dtype or fp32"):
+        torch.mm(a[0], b[0], out_dtype=torch.float64)
+
+
+def test_int_mm_has_cublas_limits() -> None:
+    torch.manual_seed(0)
+    a, b = (torch.randint(-128, 127, shape, dtype=torch.int8) for shape in ((17, 8), (8, 16)))
+    assert torch.equal(torch._int_mm(a.cuda(), b.cuda()).cpu(), a.int() @ b.int())
+    with pytest.raises(RuntimeError, match=r"self.size\(0\) needs to be greater than 16, but got 16"):
+        torch._int_mm(a[:16].cuda(), b.cuda())
+    with pytest.raises(RuntimeError, match="a multiple of 8, but got 15"):
+        torch._int_mm(a.cuda(), b[:, :15].cuda())
+
+
+def float8(*shape: int, dtype: torch.dtype = torch.float8_e4m3fn) -> Tensor:
+    return torch.randn(*shape, device="cuda").to(dtype)
+
+
+def blockwise(scale: Tensor, rows: int, columns: int, shape: tuple[int, int]) -> Tensor:
+    return scale.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[: shape[0], : shape[1]]
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "row", "1x128 by 128x128", "1x128 by 1x128"])
+def test_scaled_mm(scaling: str) -> None:
+    torch.manual_seed(0)
+    m, k, n = 48, 256, 160
+    a, b = float8(m, k), float8(n, k).t()
+    if scaling == "tensor":
+        scale_a, scale_b = torch.tensor(0.5, device="cuda"), torch.tensor(3.0, device="cuda")
+        spread_a, spread_b = scale_a, scale_b
+    elif scaling == "row":
+        scale_a, scale_b = torch.rand(m, 1, device="cuda"), torch.rand(1, n, device="cuda")
+        spread_a, spread_b = scale_a, scale_b
+    else:
+        scale_a = torch.rand(k // 128, m, device="cuda").t()
+        spread_a = blockwise(scale_a, 1, 128, (m, k))
+        if scaling.endswith("128x128"):
+            scale_b = torch.rand(2, k // 128, device="cuda").t()
+            spread_b = blockwise(scale_b, 128, 128, (k, n))
+        else:
+            scale_b = torch.rand(k // 128, n, device="cuda")
+            spread_b = blockwise(scale_b, 128, 1, (k, n))
+    out = torch._scaled_mm(a, b, scale_a, scale_b, out_dtype=torch.float32)
+    expected = (a.cpu().double() * spread_a.cpu()) @ (b.cpu().double() * spread_b.cpu())
+    assert_close(out, expected, 1e-4)
+    assert torch._scaled_mm(a, b, scale_a, scale_b, out_dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_scaled_mm_bias_and_limits() -> None:
+    torch.manual_seed(0)
+    a, b, one = float8(16, 32), float8(16, 32).t(), torch.ones((), device="cuda")
+    bias = torch.randn(16, dtype=torch.bfloat16, device="cuda")
+    out = torch._scaled_mm(a, b, one, one, bias=bias, out_dtype=torch.bfloat16)
+    assert_close(out, a.cpu().double() @ b.cpu().double() + bias.cpu().double(), 1e-1)
+    with pytest.raises(RuntimeError, match="Bias is not supported when out_dtype is set to Float32"):
+        torch._scaled_mm(a, b, one, one, bias=bias, out_dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="Only multiplication of row-major and column-major matrices"):
+        torch._scaled_mm(a, float8(32, 16), one, one, out_dtype=torch.bfloat16)
+    with pytest.raises(RuntimeError, match=r"mat2 shape \(32x8\) must be divisible by 16"):
+        torch._scaled_mm(a, float8(8, 32).t(), one, one, out_dtype=torch.bfloat16)
+    with pytest.raises(RuntimeError, match="Expected trailing dimension of mat1 to be divisible by 16"):
+        torch._scaled_mm(float8(16, 8), float8(16, 8).t(), one, one, out_dtype=torch.bfloat16)
+    with pytest.raises(RuntimeError, match="Invalid scaling configuration"):
+        torch._scaled_mm(a, b, torch.ones(3, 1, device="cuda"), one, out_dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="Multiplication of two Float8_e5m2 matrices is not supported"):
+        e5m2 = torch.float8_e5m2
+        torch._scaled_mm(float8(16, 32, dtype=e5m2), float8(16, 32, dtype=e5m2).t(), one, one)
+
+
+@pytest.mark.parametrize("case", ["2d by 3d", "3d by 2d", "2d by 2d", "3d by 3d"])
+def test_scaled_grouped_mm(case: str) -> None:
+    torch.manual_seed(0)
+    m, k, n, groups = 16, 32, 48, 2
+    ends = torch.tensor([16, 32], dtype=torch.int32, device="cuda")
+    rand = lambda *shape: torch.rand(*shape, device="cuda")  # noqa: E731
+    if case == "2d by 3d":
+        a, b, scale_a, scale_b = float8(32, k), float8(groups, n, k).mT, rand(32), rand(groups, n)
+        pairs = [(a[s], b[g], scale_a[s], scale_b[g]) for g, s in enumerate((slice(0, 16), slice(16, 32)))]
+    elif case == "3d by 2d":
+        a, b, scale_a, scale_b = float8(groups, m, k), float8(32, k).t(), rand(groups, m), rand(32)
+        pairs = [(a[g], b[:, s], scale_a[g], scale_b[s]) for g, s in enumerate((slice(0, 16), slice(16, 32)))]
+    elif case == "2d by 2d":
+        a, b = float8(m, 32), float8(n, 32).t()
+        scale_a, scale_b = rand(groups * m), rand(groups * n)
+        pairs = [
+            (a[:, s], b[s], scale_a[g * m : (g + 1) * m], scale_b[g * n : (g + 1) * n])
+            for g, s in enumerate((slice(0, 16), slice(16, 32)))
+        ]
+    else:
+        a, b, scale_a, scale_b = (
+            float8(groups, m, k),
+            float8(groups, n, k).mT,
+            rand(groups, m),
+            rand(groups, n),
+        )
+        pairs = [(a[g], b[g], scale_a[g], scale_b[g]) for g in range(groups)]
+    offsets = None if case == "3d by 3d" else ends
+    out = torch._scaled_grouped_mm(a, b, scale_a, scale_b, offs=offsets, out_dtype=torch.bfloat16)
+    parts = [x.cpu().double() @ y.cpu().double() * sx.cpu().unsqueeze(1) * sy.cpu() for x, y, sx, sy in pairs]
+    join: dict[str, Callable[[list[Tensor]], Tensor]] = {
+        "2d by 3d": torch.cat,
+        "3d by 2d": lambda p: torch.cat(p, 1),
+    }
+    assert_close(out, join.get(case, torch.stack)(parts), 5e-2)
+
+
+@pytest.mark.parametrize("inner_tiles", [2, 4, 8])
+def test_int4_weights(inner_tiles: int) -> None:
+    torch.manual_seed(0)
+    n, k, group = 16, 256, 64
+    levels = torch.randint(0, 16, (n, k), dtype=torch.uint8)
+    packed = torch._convert_weight_to_int4pack((levels[:, ::2] << 4 | levels[:, 1::2]).cuda(), inner_tiles)
+    assert packed.shape == (n // 8, k // (inner_tiles * 16), 32, inner_tiles // 2)
+    # Lane 5 of the first tile serves row 1 and the columns 2, 3, 10, 11 of two tiles of 16.
+    columns = [2, 3, 10, 11, 18, 19, 26, 27]
+    word = sum(
+        int(levels[1, column]) << 4 * nibble
+        for column, nibble in zip(columns, (0, 4, 1, 5, 2, 6, 3, 7), strict=True)
+    )
+    assert packed[0, 0, 5, 0].item() & 0xFFFFFFFF == word
+    scales_and_zeros = torch.randn(k // group, n, 2, dtype=torch.bfloat16)
+    a = torch.randn(5, k, dtype=torch.bfloat16)
+    out = torch._weight_int4pack_mm(a.cuda(), packed, group, scales_and_zeros.cuda())
+    spread = scales_and_zeros.transpose(0, 1).repeat_interleave(group, 1).float()
+    weight = ((levels.float() - 8) * spread[..., 0] + spread[..., 1]).bfloat16()
+    assert_close(out, a.double() @ weight.double().t(), 5e-2)
+
+
+# ---- where the CPU's kernel refuses ----
+
+
+@pytest.mark.parametrize("operator", [F.softmax, F.log_softmax])
+def test_softmax_of_half_into_float(operator: Callable[..., Tensor]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 9).half()
+    leaf, reference = x.cuda().requires_grad_(), x.clone().requires_grad_()
+    out = operator(leaf, dim=1, dtype=torch.float32)
+    expected = operator(reference.float(), dim=1)
+    assert out.dtype == torch.float32
+    assert_close(out, expected, 1e-6)
+    seed = torch.randn_like(out)
+    (grad,) = torch.autograd.grad(out, leaf, seed)
+    assert grad.dtype == torch.float16
+    assert_close(grad, torch.autograd.grad(expected, reference, seed.cpu())[0], 1e-3)
+    raw = torch._softmax if operator is F.softmax else torch._log_softmax
+    with pytest.raises(RuntimeError, match="conversion is supported for Half type only"):
+        raw(leaf.float(), 1, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_histc_of_integers(dtype: torch.dtype) -> None:
+    values = torch.tensor([0, 1, 1, 5, 7, 7, 7, 9], dtype=dtype, device="cuda")
+    counts = torch.histc(values, bins=4, min=0, max=8)
+    assert counts.dtype == dtype
+    assert counts.tolist() == [3, 0, 1, 3]
+    assert torch.histc(values, bins=10, min=0, max=9).sum().item() == 8
+    assert torch.histc(values, bins=3).tolist() == [3, 1, 4]
+    assert torch.histc(values.new_full((3,), 4), bins=2).tolist() == [0, 3]
+    with pytest.raises(RuntimeError, match="max must be larger than min"):
+        torch.histc(values, bins=3, min=5, max=2)
+
+
+def test_unique_is_always_sorted() -> None:
+    torch.manual_seed(0)
+    values = torch.randint(0, 1000, (5000,), device="cuda")
+    found, inverse = torch.unique(values, sorted=False, return_inverse=True)
+    assert torch.equal(found, values.cpu().unique().cuda())
+    assert torch.equal(found[inverse], values)
+
+
+def test_half_precision_fft() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 16, dtype=torch.float16, device="cuda")
+    spectrum = torch.fft.rfft(x)
+    assert spectrum.dtype == torch.complex32
+    assert_close(torch.view_as_real(spectrum), torch.view_as_real(torch.fft.rfft(x.cpu().double())), 2e-2)
+    assert_close(torch.fft.irfft(spectrum), x, 1e-2)
+    assert torch.fft.fft(spectrum[:, :8]).dtype == torch.complex32
+    with pytest.raises(RuntimeError, match=r"powers of two .* but got a signal size of\[15\]"):
+        torch.fft.rfft(x[:, :15])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rms_norm_backward(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 8, dtype=dtype), torch.randn(8, dtype=dtype)
+    reference = [t.double().requires_grad_() for t in (x, weight)]
+    expected = F.rms_norm(reference[0], [8], reference[1], eps=1e-6)
+    seed = torch.randn_like(x)
+    wanted = torch.autograd.grad(expected, reference, seed.double())
+    rstd = (x.double().square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+    rstd = rstd.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    grads = torch.ops.aten._fused_rms_norm_backward(
+        seed.cuda(), x.cuda(), [8], rstd.cuda(), weight.cuda(), [True, True]
+    )
+    for one, other in zip(grads, wanted, strict=True):
+        assert_close(one, other, 2 * TOLERANCE[dtype])
+
+
+# ---- optimizers and gradient scaling ----
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad"])
+def test_fused_optimizer(name: str) -> None:
+    torch.manual_seed(0)
+    options = {"momentum": 0.9} if name == "SGD" else {}
+    start = torch.randn(5, 7)
+    parameters = [start.cuda().requires_grad_(), start.clone().requires_grad_()]
+    optimizers = [getattr(torch.optim, name)([p], lr=0.1, fused=p.is_cuda, **options) for p in parameters]
+    for _ in range(5):
+        for parameter, optimizer in zip(parameters, optimizers, strict=True):
+            parameter.grad = parameter.detach().cos()
+            optimizer.step()
+    assert_close(parameters[0], parameters[1], 1e-5)
+
+
+def test_fused_adam_skips_a_step_whose_gradients_are_infinite() -> None:
+    parameter = torch.ones(4, device="cuda", requires_grad=True)
+    optimizer = torch.optim.AdamW([parameter], lr=torch.tensor(0.1, device="cuda"), fused=True)
+    scaler = torch.amp.GradScaler("cuda", init_scale=4.0)
+    for grad, moved in ((torch.inf, False), (1.0, True)):
+        before = parameter.detach().clone()
+        scaler.scale((parameter * torch.tensor(grad, device="cuda")).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert (not torch.equal(before, parameter)) == moved
+    assert scaler.get_scale() == 2.0
+
+
+def test_foreach_operators() -> None:
+    torch.manual_seed(0)
+    tensors = [torch.randn(n) for n in (3, 5, 1)]
+    moved = [t.cuda() for t in tensors]
+    torch._foreach_mul_(moved, 2.0)
+    torch._foreach_add_(moved, [t.cuda() for t in tensors], alpha=0.5)
+    for one, other in zip(moved, tensors, strict=True):
+        assert_close(one, other * 2.5, 1e-6)
+    for one, other in zip(torch._foreach_norm(moved), tensors, strict=True):
+        assert_close(one, (other * 2.5).norm(), 1e-5)
