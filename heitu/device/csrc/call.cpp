@@ -307,7 +307,14 @@ constexpr std::pair<c10::DispatchKey, c10::DispatchKey> kKin[] = {
 
 // Composite operators that reach for kernels by device type (DispatchStub) and so run whole on the
 // host.
-constexpr const char* kWhole[] = {"copy_", "convolution", "convolution_backward", "conj_physical_"};
+constexpr const char* kWhole[] = {"copy_", "convolution", "convolution_backward", "conj_physical_",
+                                  "mode.values"};
+
+// "aten::mode.values": name and overload.
+c10::OperatorName operator_name(const std::string& text) {
+  const auto dot = text.find('.');
+  return {text.substr(0, dot), dot == std::string::npos ? "" : text.substr(dot + 1)};
+}
 
 // Operators registered after us (torch.library, torchvision) that have a kernel for the CPU only.
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
@@ -344,9 +351,7 @@ int install_kernels() {
         dispatcher.registerImpl(name, key, std::move(kernel), std::nullopt, nullptr, "heitu"));
   };
   for (auto& entry : device_kernels()) {
-    const auto dot = entry.name.find('.');
-    c10::OperatorName name(entry.name.substr(0, dot),
-                           dot == std::string::npos ? "" : entry.name.substr(dot + 1));
+    const auto name = operator_name(entry.name);
     const auto op = dispatcher.findOp(name);
     if (!op || !op->hasSchema()) continue;  // this torch has no such operator
     add(name, entry.key,
@@ -368,7 +373,7 @@ int install_kernels() {
     }
   }
   for (const char* name : kWhole) {
-    const auto op = dispatcher.findOp({std::string("aten::") + name, ""});
+    const auto op = dispatcher.findOp(operator_name(std::string("aten::") + name));
     if (op && !op->hasKernelForDispatchKey(c10::DispatchKey::CUDA))
       add(op->operator_name(), c10::DispatchKey::CUDA, delegate(*op, c10::DispatchKey::CPU));
   }
