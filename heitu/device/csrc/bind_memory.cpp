@@ -18,7 +18,7 @@ namespace {
 namespace py = pybind11;
 using namespace py::literals;
 
-c10::DeviceIndex checked(int64_t device) {
+c10::DeviceIndex checked_index(int64_t device) {
   TORCH_CHECK(device >= 0 && device < device_count(), "Invalid device argument ", device,
               ": did you call init?");
   return static_cast<c10::DeviceIndex>(device);
@@ -43,7 +43,7 @@ py::dict to_dict(const DurationStat& stat) {
 }
 
 py::dict stats_dict(int64_t device) {
-  const MemoryStats stats = memory_stats(checked(device));
+  const MemoryStats stats = memory_stats(checked_index(device));
   py::dict pools;
   for (const auto& [id, pool] : stats.reserved_bytes_by_private_pools)
     pools[py::cast(id)] = to_dict(pool);
@@ -234,7 +234,7 @@ void restore(int64_t device, const PoolCheckpoint& checkpoint, const std::vector
   auto host_of = [](size_t address) {
     return host_storage(*reinterpret_cast<c10::StorageImpl*>(address));
   };
-  RestoredPool restored = restore_pool(checked(device), checkpoint);
+  RestoredPool restored = restore_pool(checked_index(device), checkpoint);
   std::unordered_set<const void*> freed(restored.freed.begin(), restored.freed.end());
   std::unordered_map<const void*, Block*> blocks;
   for (Block* block : restored.restored) {
@@ -261,38 +261,38 @@ void restore(int64_t device, const PoolCheckpoint& checkpoint, const std::vector
 
 void bind_pools(py::module_& m) {
   m.def("new_pool_id", &new_pool_id);
-  m.def("acquire_pool", [](int64_t device, PoolId id) { acquire_pool(checked(device), id); });
-  m.def("release_pool", [](int64_t device, PoolId id) { release_pool(checked(device), id); });
+  m.def("acquire_pool", [](int64_t device, PoolId id) { acquire_pool(checked_index(device), id); });
+  m.def("release_pool", [](int64_t device, PoolId id) { release_pool(checked_index(device), id); });
   m.def("pool_use_count",
-        [](int64_t device, PoolId id) { return pool_use_count(checked(device), id); });
+        [](int64_t device, PoolId id) { return pool_use_count(checked_index(device), id); });
   m.def("set_pool_use_on_oom", [](int64_t device, PoolId id, bool use_on_oom) {
-    set_pool_use_on_oom(checked(device), id, use_on_oom);
+    set_pool_use_on_oom(checked_index(device), id, use_on_oom);
   });
   m.def("set_pool_no_split",
-        [](int64_t device, PoolId id) { set_pool_no_split(checked(device), id); });
+        [](int64_t device, PoolId id) { set_pool_no_split(checked_index(device), id); });
   m.def("begin_allocate_to_pool", [](int64_t device, PoolId id) {
-    begin_allocate_to_pool(checked(device), id, [](c10::Stream) { return true; });
+    begin_allocate_to_pool(checked_index(device), id, [](c10::Stream) { return true; });
   });
   m.def("begin_allocate_thread_to_pool",
-        [](int64_t device, PoolId id) { begin_allocate_thread_to_pool(checked(device), id); });
+        [](int64_t device, PoolId id) { begin_allocate_thread_to_pool(checked_index(device), id); });
   m.def("begin_allocate_stream_to_pool", [](int64_t device, PoolId id) {
-    begin_allocate_to_pool(checked(device), id,
-                           [current = current_stream(checked(device))](c10::Stream stream) {
+    begin_allocate_to_pool(checked_index(device), id,
+                           [current = current_stream(checked_index(device))](c10::Stream stream) {
                              return stream.id() == current.id();
                            });
   });
   m.def("end_allocate_to_pool",
-        [](int64_t device, PoolId id) { end_allocate_to_pool(checked(device), id); });
+        [](int64_t device, PoolId id) { end_allocate_to_pool(checked_index(device), id); });
   m.def("pool_live_blocks_equal",
         [](int64_t device, PoolId id, const std::vector<size_t>& addresses) {
           std::vector<const void*> pointers;
           for (size_t address : addresses)
             pointers.push_back(reinterpret_cast<const void*>(address));
-          return pool_live_blocks_equal(checked(device), id, pointers);
+          return pool_live_blocks_equal(checked_index(device), id, pointers);
         });
   py::class_<PoolCheckpoint, std::shared_ptr<PoolCheckpoint>>(m, "PoolCheckpoint");
   m.def("checkpoint_pool",
-        [](int64_t device, PoolId id) { return checkpoint_pool(checked(device), id); });
+        [](int64_t device, PoolId id) { return checkpoint_pool(checked_index(device), id); });
   m.def("restore_pool", &restore);
 }
 
@@ -341,22 +341,25 @@ void bind_raw(py::module_& m) {
 }  // namespace
 
 void bind_memory(py::module_& m) {
-  m.def("set_capacity", [](int64_t device, size_t bytes) { set_capacity(checked(device), bytes); });
-  m.def("memory_info", [](int64_t device) { return memory_info(checked(device)); });
-  m.def("memory_fraction", [](int64_t device) { return memory_fraction(checked(device)); });
+  m.def("set_capacity", [](int64_t device, size_t bytes) { set_capacity(checked_index(device), bytes); });
+  m.def("memory_info", [](int64_t device) { return memory_info(checked_index(device)); });
+  m.def("memory_fraction", [](int64_t device) { return memory_fraction(checked_index(device)); });
   m.def("set_memory_fraction",
-        [](double fraction, int64_t device) { set_memory_fraction(checked(device), fraction); });
+        [](double fraction, int64_t device) { set_memory_fraction(checked_index(device), fraction); });
   m.def("report_memory_use", &report_memory_use);
   m.def("set_caching", &set_caching);
   m.def("caching", &caching);
+  m.def("resize_storage", [](const c10::Storage& storage, size_t bytes) {
+    resize_storage(*storage.unsafeGetStorageImpl(), bytes);
+  });
   m.def("empty_cache", &empty_cache, "pool"_a = PoolId{0, 0},
         py::call_guard<py::gil_scoped_release>());
   m.def("set_allocator_settings", &set_allocator_settings);
 
   m.def("memory_stats", &stats_dict);
   m.def("reset_accumulated_stats",
-        [](int64_t device) { reset_accumulated_stats(checked(device)); });
-  m.def("reset_peak_stats", [](int64_t device) { reset_peak_stats(checked(device)); });
+        [](int64_t device) { reset_accumulated_stats(checked_index(device)); });
+  m.def("reset_peak_stats", [](int64_t device) { reset_peak_stats(checked_index(device)); });
   m.def("host_memory_stats", &host_stats_dict);
   m.def("reset_accumulated_host_stats", &reset_accumulated_host_stats);
   m.def("reset_peak_host_stats", &reset_peak_host_stats);

@@ -8,7 +8,7 @@
 namespace heitu {
 namespace {
 
-void* map_pages(size_t bytes) {
+void* map_table(size_t bytes) {
   void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pages == MAP_FAILED) throw std::bad_alloc();
@@ -18,10 +18,10 @@ void* map_pages(size_t bytes) {
 }  // namespace
 
 Block*** const BlockTable::root_ =
-    static_cast<Block***>(map_pages(sizeof(Block**) * (size_t{1} << 26)));
+    static_cast<Block***>(map_table(sizeof(Block**) * (size_t{1} << 26)));
 
 Block** BlockTable::grow(const void* address) {
-  auto* fresh = static_cast<Block**>(map_pages(sizeof(Block*) * 4096));
+  auto* fresh = static_cast<Block**>(map_table(sizeof(Block*) * 4096));
   std::atomic_ref<Block**> place(root()[granule(address)]);
   Block** expected = nullptr;
   if (place.compare_exchange_strong(expected, fresh)) return fresh;

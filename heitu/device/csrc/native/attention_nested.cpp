@@ -109,7 +109,7 @@ int64_t increment(const Inputs& in) {
   return static_cast<int64_t>(in.size()) * in.query[0].size(1) * kFlashWordsPerThread;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Tensor, Tensor> flash(
+std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Tensor, Tensor> nested_flash(
     const Tensor& query, const Tensor& key, const Tensor& value, double dropout, bool causal,
     bool /*return_debug_mask*/, std::optional<double> scale) {
   TORCH_CHECK(is_reduced_float(query.scalar_type()),
@@ -134,7 +134,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Ten
           host.result(at::empty({0}, empty))};
 }
 
-std::tuple<Tensor, Tensor, Tensor> flash_backward(
+std::tuple<Tensor, Tensor, Tensor> nested_flash_backward(
     const Tensor& grad_out, const Tensor& query, const Tensor& key, const Tensor& value,
     const Tensor& out, const Tensor& logsumexp, const Tensor& /*cum_seq_q*/,
     const Tensor& /*cum_seq_k*/, int64_t /*max_q*/, int64_t /*max_k*/, double dropout, bool causal,
@@ -164,7 +164,7 @@ std::tuple<Tensor, Tensor, Tensor> flash_backward(
 }
 
 // Inference only: CUDA's choice never trains nested tensors with it.
-std::tuple<Tensor, Tensor, Tensor, Tensor> efficient(const Tensor& query, const Tensor& key,
+std::tuple<Tensor, Tensor, Tensor, Tensor> nested_efficient(const Tensor& query, const Tensor& key,
                                                      const Tensor& value,
                                                      const OptionalTensor& attn_bias,
                                                      bool compute_logsumexp, double dropout,
@@ -187,9 +187,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> efficient(const Tensor& query, const 
 
 HEITU_KERNELS(attention_nested) {
   const auto nested = c10::DispatchKey::NestedTensorCUDA;
-  m.impl("_scaled_dot_product_flash_attention", flash, nested);
-  m.impl("_scaled_dot_product_flash_attention_backward", flash_backward, nested);
-  m.impl("_scaled_dot_product_efficient_attention", efficient, nested);
+  m.impl("_scaled_dot_product_flash_attention", nested_flash, nested);
+  m.impl("_scaled_dot_product_flash_attention_backward", nested_flash_backward, nested);
+  m.impl("_scaled_dot_product_efficient_attention", nested_efficient, nested);
 }
 
 }  // namespace

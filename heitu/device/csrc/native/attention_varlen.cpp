@@ -144,7 +144,7 @@ void check_flash(const Tensor& q, const Tensor& k, const Tensor& v, bool packed)
               "Number of heads in key/value must divide number of heads in query");
 }
 
-FlashOutput flash(const Tensor& query, const Tensor& key, const Tensor& value,
+FlashOutput varlen_flash(const Tensor& query, const Tensor& key, const Tensor& value,
                   const OptionalTensor& cum_seq_q, const OptionalTensor& cum_seq_k, double dropout,
                   bool causal, bool return_debug_mask, std::optional<double> scale,
                   std::optional<int64_t> left, std::optional<int64_t> right,
@@ -200,7 +200,7 @@ FlashTuple flash_forward(const Tensor& query, const Tensor& key, const Tensor& v
 #if !HEITU_TORCH_AT_LEAST(2, 12)
   const OptionalTensor block_table;
 #endif
-  FlashOutput r = flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, return_debug_mask,
+  FlashOutput r = varlen_flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, return_debug_mask,
                         scale, left, right, seqused_k, alibi, block_table, std::nullopt);
   return {r.output, r.logsumexp, r.rng_state, r.unused, r.debug};
 }
@@ -214,12 +214,12 @@ Tensor flash_forward_into(Tensor& out, const Tensor& query, const Tensor& key, c
                           const OptionalTensor& block_table,
                           std::optional<int64_t> /*num_splits*/) {
   TORCH_CHECK(dropout == 0, "_flash_attention_forward_no_dropout_inplace does not support dropout");
-  return flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, false, scale, left, right,
+  return varlen_flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, false, scale, left, right,
                seqused_k, alibi, block_table, out)
       .logsumexp;
 }
 
-std::tuple<Tensor, Tensor, Tensor> flash_backward(
+std::tuple<Tensor, Tensor, Tensor> varlen_flash_backward(
     const Tensor& grad_out, const Tensor& query, const Tensor& key, const Tensor& value,
     const Tensor& out, const Tensor& logsumexp, const Tensor& cum_seq_q, const Tensor& cum_seq_k,
     int64_t /*max_q*/, int64_t /*max_k*/, double dropout, bool causal, const Tensor& rng_state,
@@ -255,7 +255,7 @@ std::tuple<Tensor, Tensor, Tensor> flash_backward(
 // ---- memory efficient ----
 
 enum CustomMask : int64_t { kNone = 0, kTopLeft = 1, kBottomRight = 2 };
-constexpr int64_t kLogsumexpAlignment = 32;
+constexpr int64_t kVarlenAlignment = 32;
 
 AttentionRule efficient_rule(const Tensor& query, double dropout, int64_t mask_type,
                              std::optional<double> scale, std::optional<int64_t> window_size) {
@@ -308,8 +308,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt> efficient_f
   const int64_t heads = query.size(2);
   AttentionRule rule = efficient_rule(query, dropout, mask_type, scale, window_size);
   rule.random.state = draw_dropout(query, dropout, batch.size() * heads * max_q * max_k);
-  const int64_t rows = compute_logsumexp ? (max_q + kLogsumexpAlignment - 1) / kLogsumexpAlignment *
-                                               kLogsumexpAlignment
+  const int64_t rows = compute_logsumexp ? (max_q + kVarlenAlignment - 1) / kVarlenAlignment *
+                                               kVarlenAlignment
                                          : 0;
   const Tensor output = at::empty({q.size(0), q.size(1), heads, v.size(3)}, q.options());
   const Tensor lse = at::full({batch.size(), heads, rows}, std::numeric_limits<float>::infinity(),
@@ -334,7 +334,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt> efficient_f
           max_k};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> efficient_backward(
+std::tuple<Tensor, Tensor, Tensor, Tensor> varlen_efficient_backward(
     const Tensor& grad_out, const Tensor& query, const Tensor& key, const Tensor& value,
     const OptionalTensor& bias_in, const Tensor& out, const OptionalTensor& bounds_q,
     const OptionalTensor& bounds_k, int64_t max_q, int64_t max_k, const Tensor& logsumexp,
@@ -392,9 +392,9 @@ Tensor& fill_dropout_mask(Tensor& self, double /*dropout*/, int64_t seed, int64_
 
 HEITU_KERNELS(attention_varlen) {
   m.impl("_flash_attention_forward", flash_forward);
-  m.impl("_flash_attention_backward", flash_backward);
+  m.impl("_flash_attention_backward", varlen_flash_backward);
   m.impl("_efficient_attention_forward", efficient_forward);
-  m.impl("_efficient_attention_backward", efficient_backward);
+  m.impl("_efficient_attention_backward", varlen_efficient_backward);
   m.impl("_fill_mem_eff_dropout_mask_", fill_dropout_mask);
 #if HEITU_TORCH_AT_LEAST(2, 12)
   m.impl("_flash_attention_forward_no_dropout_inplace", flash_forward_into);

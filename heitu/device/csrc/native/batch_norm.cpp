@@ -129,7 +129,7 @@ Tensor backward_elemt(const Tensor& grad_out, const Tensor& input, const Tensor&
 
 // ---- cuDNN's: statistics in float, and a reserve space, empty here ----
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> cudnn(const Tensor& input, const Tensor& weight,
+std::tuple<Tensor, Tensor, Tensor, Tensor> cudnn_norm(const Tensor& input, const Tensor& weight,
                                                  const OptionalTensor& bias,
                                                  const OptionalTensor& running_mean,
                                                  const OptionalTensor& running_var, bool training,
@@ -145,7 +145,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cudnn(const Tensor& input, const Tens
   return {host.result(output), host.result(mean), host.result(invstd), host.result(reserve)};
 }
 
-std::tuple<Tensor, Tensor, Tensor> cudnn_backward(const Tensor& input, const Tensor& grad_output,
+std::tuple<Tensor, Tensor, Tensor> cudnn_norm_backward(const Tensor& input, const Tensor& grad_output,
                                                   const Tensor& weight,
                                                   const OptionalTensor& running_mean,
                                                   const OptionalTensor& running_var,
@@ -168,8 +168,8 @@ HEITU_KERNELS(batch_norm) {
   m.impl("batch_norm_gather_stats_with_counts", gather);
   m.impl("batch_norm_backward_reduce", backward_reduce);
   m.impl("batch_norm_backward_elemt", backward_elemt);
-  m.impl("cudnn_batch_norm", cudnn);
-  m.impl("cudnn_batch_norm_backward", cudnn_backward);
+  m.impl("cudnn_batch_norm", cudnn_norm);
+  m.impl("cudnn_batch_norm_backward", cudnn_norm_backward);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ void each_part(const RnnShape& shape, bool dropout, std::vector<RnnLayerSaved>& 
   }
 }
 
-Tensor columns(const Tensor& t, int64_t start, int64_t width) { return t.narrow(1, start, width); }
+Tensor gate_columns(const Tensor& t, int64_t start, int64_t width) { return t.narrow(1, start, width); }
 
 }  // namespace
 
@@ -103,12 +103,12 @@ void rnn_forward(const RnnShape& shape, const RnnWeights& weights, const Tensor&
     switch (shape.mode) {
       case RnnMode::kLstm: {
         now.addmm_(h, hidden_weight);
-        columns(now, 0, 2 * n).sigmoid_();
-        const Tensor candidate = columns(now, 2 * n, n).tanh_();
-        const Tensor out = columns(now, 3 * n, n).sigmoid_();
+        gate_columns(now, 0, 2 * n).sigmoid_();
+        const Tensor candidate = gate_columns(now, 2 * n, n).tanh_();
+        const Tensor out = gate_columns(now, 3 * n, n).sigmoid_();
         Tensor c = cell.narrow(0, 0, batch);
         saved.cell.narrow(0, row, batch).copy_(c);
-        c.mul_(columns(now, n, n)).addcmul_(columns(now, 0, n), candidate);
+        c.mul_(gate_columns(now, n, n)).addcmul_(gate_columns(now, 0, n), candidate);
         Tensor squashed = saved.squashed.narrow(0, row, batch);
         at::tanh_out(squashed, c);
         if (weights.projection.defined()) {
@@ -121,12 +121,12 @@ void rnn_forward(const RnnShape& shape, const RnnWeights& weights, const Tensor&
       case RnnMode::kGru: {
         const Tensor hidden =
             biased ? at::addmm(weights.hidden_bias, h, hidden_weight) : at::mm(h, hidden_weight);
-        columns(now, 0, 2 * n).add_(columns(hidden, 0, 2 * n)).sigmoid_();
-        const Tensor from_hidden = columns(hidden, 2 * n, n);
+        gate_columns(now, 0, 2 * n).add_(gate_columns(hidden, 0, 2 * n)).sigmoid_();
+        const Tensor from_hidden = gate_columns(hidden, 2 * n, n);
         saved.from_hidden.narrow(0, row, batch).copy_(from_hidden);
         const Tensor candidate =
-            columns(now, 2 * n, n).addcmul_(columns(now, 0, n), from_hidden).tanh_();
-        h.sub_(candidate).mul_(columns(now, n, n)).add_(candidate);
+            gate_columns(now, 2 * n, n).addcmul_(gate_columns(now, 0, n), from_hidden).tanh_();
+        h.sub_(candidate).mul_(gate_columns(now, n, n)).add_(candidate);
         break;
       }
       case RnnMode::kTanh:
@@ -148,19 +148,19 @@ void lstm_step_backward(const RnnWeights& weights, const RnnSaved& saved, int64_
                         const Tensor& grad_gates, RnnWeights* grads) {
   const Tensor gates = saved.gates.narrow(0, row, batch);
   const Tensor squashed = saved.squashed.narrow(0, row, batch);
-  const Tensor in = columns(gates, 0, n), forget = columns(gates, n, n),
-               candidate = columns(gates, 2 * n, n), out = columns(gates, 3 * n, n);
+  const Tensor in = gate_columns(gates, 0, n), forget = gate_columns(gates, n, n),
+               candidate = gate_columns(gates, 2 * n, n), out = gate_columns(gates, 3 * n, n);
   Tensor grad = grad_h;
   if (weights.projection.defined()) {
     if (grads) grads->projection.addmm_(grad_h.t(), at::mul(out, squashed));
     grad = at::mm(grad_h, weights.projection);
   }
-  Tensor grad_out = columns(grad_gates, 3 * n, n);
+  Tensor grad_out = gate_columns(grad_gates, 3 * n, n);
   at::sigmoid_backward_out(grad_out, at::mul(grad, squashed), out);
   Tensor c = grad_cell.narrow(0, 0, batch);
   c.add_(at::tanh_backward(at::mul(grad, out), squashed));
-  Tensor grad_in = columns(grad_gates, 0, n), grad_forget = columns(grad_gates, n, n),
-         grad_candidate = columns(grad_gates, 2 * n, n);
+  Tensor grad_in = gate_columns(grad_gates, 0, n), grad_forget = gate_columns(grad_gates, n, n),
+         grad_candidate = gate_columns(grad_gates, 2 * n, n);
   at::sigmoid_backward_out(grad_in, at::mul(c, candidate), in);
   at::sigmoid_backward_out(grad_forget, at::mul(c, saved.cell.narrow(0, row, batch)), forget);
   at::tanh_backward_out(grad_candidate, at::mul(c, in), candidate);
@@ -174,16 +174,16 @@ Tensor gru_step_backward(const RnnSaved& saved, int64_t row, int64_t batch, int6
   const Tensor gates = saved.gates.narrow(0, row, batch);
   const Tensor state = saved.state.narrow(0, row, batch);
   const Tensor from_hidden = saved.from_hidden.narrow(0, row, batch);
-  const Tensor reset = columns(gates, 0, n), update = columns(gates, n, n),
-               candidate = columns(gates, 2 * n, n);
-  Tensor grad_reset = columns(grad_input, 0, n), grad_update = columns(grad_input, n, n),
-         grad_candidate = columns(grad_input, 2 * n, n);
+  const Tensor reset = gate_columns(gates, 0, n), update = gate_columns(gates, n, n),
+               candidate = gate_columns(gates, 2 * n, n);
+  Tensor grad_reset = gate_columns(grad_input, 0, n), grad_update = gate_columns(grad_input, n, n),
+         grad_candidate = gate_columns(grad_input, 2 * n, n);
   const Tensor direct = at::mul(grad, update);
   at::sigmoid_backward_out(grad_update, at::sub(state, candidate).mul_(grad), update);
   at::tanh_backward_out(grad_candidate, at::sub(grad, direct), candidate);
   at::sigmoid_backward_out(grad_reset, at::mul(grad_candidate, from_hidden), reset);
-  columns(grad_hidden, 0, 2 * n).copy_(columns(grad_input, 0, 2 * n));
-  Tensor grad_from_hidden = columns(grad_hidden, 2 * n, n);
+  gate_columns(grad_hidden, 0, 2 * n).copy_(gate_columns(grad_input, 0, 2 * n));
+  Tensor grad_from_hidden = gate_columns(grad_hidden, 2 * n, n);
   at::mul_out(grad_from_hidden, grad_candidate, reset);
   return direct;
 }

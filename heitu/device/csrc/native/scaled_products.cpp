@@ -10,9 +10,9 @@ using at::ScalarType;
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-constexpr int64_t kBlock = 128;
+constexpr int64_t kScaleBlock = 128;
 
-int64_t blocks(int64_t size) { return (size + kBlock - 1) / kBlock; }
+int64_t blocks(int64_t size) { return (size + kScaleBlock - 1) / kScaleBlock; }
 
 bool is_float8(const Tensor& t) {
   return t.scalar_type() == at::kFloat8_e4m3fn || t.scalar_type() == at::kFloat8_e5m2;
@@ -90,9 +90,9 @@ Pair find_scaling(const Tensor& a, const Tensor& b, const Tensor& scale_a, const
 Tensor apply_blocks(Scaling scaling, const Tensor& matrix, const Tensor& scale) {
   const Tensor values = matrix.to(at::kFloat);
   if (scaling != Scaling::kBlock1x128 && scaling != Scaling::kBlock128x128) return values;
-  Tensor factors = scale.repeat_interleave(kBlock, 1).narrow(1, 0, matrix.size(1));
+  Tensor factors = scale.repeat_interleave(kScaleBlock, 1).narrow(1, 0, matrix.size(1));
   if (scaling == Scaling::kBlock128x128) {
-    factors = factors.repeat_interleave(kBlock, 0).narrow(0, 0, matrix.size(0));
+    factors = factors.repeat_interleave(kScaleBlock, 0).narrow(0, 0, matrix.size(0));
   }
   return values * factors;
 }
