@@ -76,8 +76,12 @@ class Report:
             mark("pairs (entry, dtype) that CPU and CUDA share", comparable, 99.0),
             mark("pairs that only CUDA computes", own, None),
             mark("pairs that CUDA refuses and the CPU computes: refused", refused, None),
-            Mark("entries whose wrong calls raise as stated", sum(not e for e in self._errors.values()),
-                 len(self._errors), None),
+            Mark(
+                "entries whose wrong calls raise as stated",
+                sum(not e for e in self._errors.values()),
+                len(self._errors),
+                None,
+            ),
             Mark("pairs without a crash", len(keys) - crashes, len(keys), 100.0),
         ]
         for kind in ("forward", "backward", "inplace", "out"):
@@ -101,7 +105,7 @@ class Report:
     def groups(self) -> dict[str, list[str]]:
         """Reason -> the pairs it concerns."""
         groups: dict[str, list[str]] = defaultdict(list)
-        for (entry, dtype) in self._pairs:
+        for entry, dtype in self._pairs:
             for kind, problem in self.problems((entry, dtype)):
                 reason = f"{kind}: {_general(problem)}"
                 if f"{entry} {dtype}" not in groups[reason]:

@@ -17,11 +17,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.full.opinfo_records import lines
 from tests.full.opinfo_report import Report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,19 +44,14 @@ def environment() -> dict[str, str]:
 def all_entries() -> list[str]:
     """Names of the database's entries. Raises CalledProcessError where it cannot be imported."""
     listing = subprocess.run(
-        heitu_run("-c", LIST), env=environment(), cwd=REPOSITORY, check=True, text=True, stdout=subprocess.PIPE
+        heitu_run("-c", LIST),
+        env=environment(),
+        cwd=REPOSITORY,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
     )
     return listing.stdout.split("\n")[:-1]
-
-
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file; a line cut short by a crash is left out."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
 
 
 class Shard:
@@ -112,7 +107,7 @@ class Shard:
                 return "" if code == 0 else f"crash: exit code {code}"
 
     def _attribute(self, reason: str, seen: int) -> None:
-        """Books the crash on what was under way; that entry is not tried again."""
+        """Books the crash on what was under way; the next process goes on behind it."""
         written = self.path.stat().st_size if self.path.exists() else 0
         last = [record for record in lines(self.path) if "at" in record][-1:] if written > seen else []
         if not last:
@@ -121,7 +116,6 @@ class Shard:
         name, dtype = last[0]["at"]
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps({"entry": name, "dtype": dtype, "crash": reason}) + "\n")
-            file.write(json.dumps({"done": name}) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -129,6 +129,8 @@ constexpr const char* kAbsent[] = {
     "_histogramdd_from_bin_tensors",
     "_add_relu",
     "_spdiags",
+    "_sparse_mm_reduce_impl",
+    "_sparse_mm_reduce_impl_backward",
     "to_mkldnn",
     "mkldnn_rnn_layer",
     "mkldnn_rnn_layer_backward",
