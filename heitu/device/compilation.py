@@ -30,6 +30,9 @@ from heitu.settings import settings
 
 PREBUILT = build.PACKAGE / "device" / "_prebuilt"
 PRELUDE = "prelude.h"
+# Most of what a translation unit costs is reading PyTorch's headers, even precompiled, so sources are
+# compiled together, up to this size. Each then sees what the others keep in their unnamed namespaces.
+BATCH_BYTES = 40_000
 UNUSED_DAYS = 3  # what no build has used for so long is removed at the end of the next one
 
 
@@ -84,6 +87,37 @@ def include_closure(source: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Sources that are compiled as one translation unit."""
+
+    sources: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """For progress and errors."""
+        first, *rest = (source.name for source in self.sources)
+        return first if not rest else f"{first} and {len(rest)} more"
+
+    @property
+    def size(self) -> int:
+        """Bytes of source."""
+        return sum(source.stat().st_size for source in self.sources)
+
+
+def batches(sources: list[Path]) -> list[Batch]:
+    """`sources`, in their order, gathered up to BATCH_BYTES; those of one directory only."""
+    gathered: list[Batch] = []
+    for source in sources:
+        last = gathered[-1] if gathered else None
+        fits = last is not None and last.size + source.stat().st_size <= BATCH_BYTES
+        if last is not None and fits and last.sources[0].parent == source.parent:
+            gathered[-1] = Batch((*last.sources, source))
+        else:
+            gathered.append(Batch((source,)))
+    return gathered
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that goes into the library.
 
@@ -103,10 +137,11 @@ class Recipe:
     def _own_includes(self) -> list[str]:
         return [word for root in build.SOURCE_DIRS if root.is_dir() for word in ("-I", str(root))]
 
-    def object_key(self, source: Path) -> str:
-        """The key of what compiling `source` gives."""
+    def object_key(self, batch: Batch) -> str:
+        """The key of what compiling `batch` gives."""
         # Where the sources lie does not matter: what they say is in the key already.
-        return self._key(include_closure(source), compile_flags(self.torch))
+        files = sorted({path for source in batch.sources for path in include_closure(source)})
+        return self._key(files, compile_flags(self.torch))
 
     def library_key(self) -> str:
         """The key of the whole library."""
@@ -150,8 +185,8 @@ class _Build:
         if not sources:
             message = f"There are no sources of the core in {build.SOURCE_DIRS[0]}."
             raise HeituError(message, hint="Install heitu anew.")
-        objects = {source: self._objects / f"{self._recipe.object_key(source)}.o" for source in sources}
-        missing = {source: product for source, product in objects.items() if not product.exists()}
+        objects = {batch: self._objects / f"{self._recipe.object_key(batch)}.o" for batch in batches(sources)}
+        missing = {batch: product for batch, product in objects.items() if not product.exists()}
         header = self._prelude_header()
         make_header = header is not None and bool(missing) and not _precompiled(header).exists()
         title = f"building the cuda device for torch {self._recipe.torch.version} (once)"
@@ -183,7 +218,7 @@ class _Build:
         # A stub in the cache that includes the prelude: GCC wants the precompiled file beside the header.
         if self._prelude is None:
             return None
-        key = _digest(self._recipe.object_key(self._prelude), str(self._prelude))
+        key = _digest(self._recipe.object_key(Batch((self._prelude,))), str(self._prelude))
         return self._objects / f"prelude-{key}" / PRELUDE
 
     def _compile_header(self, header: Path) -> None:
@@ -201,21 +236,21 @@ class _Build:
             unfinished.unlink(missing_ok=True)
 
     def _compile_all(
-        self, wanted: dict[Path, Path], header: Path | None, done: Callable[[str], None]
+        self, wanted: dict[Batch, Path], header: Path | None, done: Callable[[str], None]
     ) -> None:
-        before = ["-include", str(header)] if header else []
-
-        def one(source: Path) -> None:
-            self._compile(source.name, [*before, str(source)], wanted[source])
-            if self._recipe.object_key(source) != wanted[source].stem:
-                wanted[source].unlink()
-                raise _SourceChangedError(source.name)
-            done(source.name)
+        def one(batch: Batch) -> None:
+            *before, last = [*([header] if header else []), *batch.sources]
+            words = [word for path in before for word in ("-include", str(path))]
+            self._compile(batch.name, [*words, str(last)], wanted[batch])
+            if self._recipe.object_key(batch) != wanted[batch].stem:
+                wanted[batch].unlink()
+                raise _SourceChangedError(batch.name)
+            done(batch.name)
 
         # The longest first, judged by size: the short ones then fill the gaps at the end.
-        order = sorted(wanted, key=lambda source: -source.stat().st_size)
+        order = sorted(wanted, key=lambda batch: -batch.size)
         with ThreadPoolExecutor(settings.build_jobs or len(os.sched_getaffinity(0))) as pool:
-            futures = [pool.submit(one, source) for source in order]
+            futures = [pool.submit(one, batch) for batch in order]
             try:
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:

@@ -328,12 +328,29 @@ def test_an_unsuitable_torch(
 PROGRAM = """
 import sys
 from pathlib import Path
-from heitu.device import build
+from heitu.device import build, compilation
 from heitu.device.installed_torch import InstalledTorch
 build.SOURCE_DIRS = (Path(sys.argv[1]),)
 build.require_torch = lambda: InstalledTorch(Path(sys.argv[2]))
 print(build.core_library())
 """
+
+
+def test_small_sources_of_one_directory_are_compiled_together(
+    compiler: FakeCompiler, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sources / "c.cpp").write_text("int c() { return 3; }\n")
+    names = [[source.name for source in batch.sources] for batch in compilation.batches(source_list())]
+    assert names == [["a.cpp", "c.cpp"], ["b.cpp"]]
+    build.core_library()
+    assert len([call for call in compiler.calls() if call.endswith(".cpp")]) == 2
+    monkeypatch.setattr(compilation, "BATCH_BYTES", 1)
+    assert [len(batch.sources) for batch in compilation.batches(source_list())] == [1, 1, 1]
+
+
+def source_list() -> list[Path]:
+    """The sources of the tiny core."""
+    return compilation.source_files(".cpp")
 
 
 def builder(sources: Path, torch_package: Path) -> subprocess.Popen[str]:
