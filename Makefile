@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-full lint clean
 
 # In float32: 16-bit matrix products are many times slower on a CPU without instructions for them.
 demo: $(STAMP)
@@ -18,6 +18,11 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest tests/unit
 	$(BIN)/heitu run -m pytest tests/device
+
+# What takes long: other people's models, and PyTorch's whole operator database (writes docs/conformance.*).
+test-full: test
+	$(BIN)/heitu run -m pytest tests/full
+	$(BIN)/python -m tests.full.opinfo_sweep --fresh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ names what differs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 import warnings
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
+
+from tests.full.opinfo_copies import Copies
 
 MOST_SAMPLES = 200
 # For dtypes that only CUDA computes: the CPU computes the same in this one.
@@ -60,77 +63,6 @@ def few(samples: Iterator[Any], first: int, later: int) -> Samples:
     rest = taken[first:]
     step = max(1, -(-len(rest) // later)) if later else len(rest) + 1
     return taken[:first] + rest[step - 1 :: step]
-
-
-class Copies:
-    """Copies of a call's arguments on a device: same layout, same sharing of memory among them."""
-
-    def __init__(
-        self, device: str, dtypes: dict[torch.dtype, torch.dtype] | None = None, grad: bool = False
-    ) -> None:
-        self.device = device
-        self.dtypes = dtypes or {}
-        self.grad = grad
-        self._tensors: dict[int, Tensor] = {}
-        self._storages: dict[tuple[int, torch.dtype], Tensor] = {}
-        self.leaves: list[Tensor] = []
-        self.placed = False  # whether a copied value says on which device the call is
-
-    def __call__(self, value: Any) -> Any:
-        return pytree.tree_map(self._copy, value)
-
-    def _copy(self, value: Any) -> Any:
-        if isinstance(value, Tensor | torch.device) or (isinstance(value, str) and value == "cpu"):
-            self.placed = True
-        if isinstance(value, Tensor):
-            key = id(value)
-            if key not in self._tensors:
-                self._tensors[key] = self._tensor(value)
-            return self._tensors[key]
-        if isinstance(value, torch.device):
-            return torch.device(self.device) if value.type == "cpu" else value
-        if isinstance(value, torch.dtype):
-            return self.dtypes.get(value, value)
-        if isinstance(value, torch.Generator) and self.device != "cpu":
-            return torch.Generator(self.device).manual_seed(value.initial_seed())
-        if isinstance(value, slice):
-            return slice(*(self._copy(part) for part in (value.start, value.stop, value.step)))
-        return self.device if isinstance(value, str) and value == "cpu" else value
-
-    def _tensor(self, tensor: Tensor) -> Tensor:
-        dtype = self.dtypes.get(tensor.dtype, tensor.dtype)
-        with torch.no_grad():
-            if (
-                tensor.layout is not torch.strided
-                or tensor.is_nested
-                or type(tensor)
-                not in (
-                    Tensor,
-                    torch.nn.Parameter,
-                )
-                or tensor.is_quantized
-            ):
-                copy = tensor.detach().clone().to(self.device, dtype)
-            else:
-                copy = self._strided(tensor.detach(), dtype)
-        if tensor.requires_grad and self.grad:
-            copy.requires_grad_()
-            self.leaves.append(copy)
-        return copy
-
-    def _strided(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        conjugate, negative = tensor.is_conj(), tensor.is_neg()
-        plain = tensor.conj() if conjugate else tensor
-        plain = torch._neg_view(plain) if negative else plain
-        storage = plain.untyped_storage()
-        key = (storage.data_ptr() or id(storage), plain.dtype)
-        if key not in self._storages:
-            count = storage.nbytes() // plain.element_size()
-            whole = torch.empty(0, dtype=plain.dtype).set_(storage, 0, (count,), (1,))
-            self._storages[key] = torch.empty(count, dtype=dtype, device=self.device).copy_(whole)
-        copy = self._storages[key].as_strided(plain.size(), plain.stride(), plain.storage_offset())
-        copy = torch._neg_view(copy) if negative else copy
-        return copy.conj() if conjugate else copy
 
 
 @dataclass
@@ -250,8 +182,9 @@ class Comparison:
             tolerance = {"rtol": 4e-2, "atol": 4e-2} if coarse else {"rtol": 5e-3, "atol": 5e-3}
             device = device.to(host.dtype)
             limit = torch.finfo(torch.bfloat16 if coarse else torch.float16).max
-            if not host.is_complex():  # beyond the narrow dtype's range
-                host = torch.where(host.abs() > limit, host.sign() * torch.inf, host)
+            if host.is_complex():
+                host, device = torch.view_as_real(host), torch.view_as_real(device)
+            host = torch.where(host.abs() > limit, host.sign() * torch.inf, host)
         try:
             torch.testing.assert_close(device, host, equal_nan=True, **tolerance)
         except AssertionError as error:
@@ -498,8 +431,17 @@ def _gradient(output: Tensor) -> Tensor:
 
 def states_errors(op: Any) -> bool:
     """Whether the entry lists wrong calls, and PyTorch itself holds CUDA to them."""
-    return op.error_inputs_func is not None and not any(
-        getattr(mark, "test_name", None) == "test_errors" and mark.device_type in (None, "cuda")
+    return op.error_inputs_func is not None and not _exempt(op, "test_errors")
+
+
+def declares_tested_dtypes(op: Any) -> bool:
+    """Whether PyTorch itself holds CUDA to the dtypes that the entry declares."""
+    return not _exempt(op, "test_dtypes")
+
+
+def _exempt(op: Any, test: str) -> bool:
+    return any(
+        getattr(mark, "test_name", None) == test and mark.device_type in (None, "cuda")
         for mark in op.decorators
     )
 
@@ -509,11 +451,11 @@ def check_errors(op: Any) -> list[str]:
     problems = []
     for i, case in enumerate(op.error_inputs("cuda")):
         sample = case.sample_input
-        outcome = attempt(lambda sample=sample: op(sample.input, *sample.args, **sample.kwargs))
-        if outcome.error is None:
+        outcome = attempt(functools.partial(op, sample.input, *sample.args, **sample.kwargs))
+        if outcome.error is None and outcome.result is not NotImplemented:
             problems.append(f"{i}: does not raise {case.error_type.__name__}: {case.error_regex[:80]}")
-        elif not isinstance(outcome.error, case.error_type):
+        elif outcome.error is not None and not isinstance(outcome.error, case.error_type):
             problems.append(f"{i}: raises {brief(outcome.error)} instead of {case.error_type.__name__}")
-        elif not re.search(case.error_regex, str(outcome.error)):
+        elif outcome.error is not None and not re.search(case.error_regex, str(outcome.error)):
             problems.append(f"{i}: says {brief(outcome.error)} instead of {case.error_regex[:80]}")
     return problems

@@ -14,7 +14,15 @@ from typing import Any
 
 import torch
 
-from tests.full.opinfo_checks import Pair, brief, check_errors, dtype_name, entries, states_errors
+from tests.full.opinfo_checks import (
+    Pair,
+    brief,
+    check_errors,
+    declares_tested_dtypes,
+    dtype_name,
+    entries,
+    states_errors,
+)
 from tests.full.opinfo_records import checked
 
 PAIR_SECONDS = 4.0  # no further samples after that
@@ -67,6 +75,7 @@ def check_refusal(pair: Pair, samples: Samples) -> dict[str, Any]:
     return {
         "samples": len(said),
         "computed": sum(not text for text in said),
+        "tested": declares_tested_dtypes(pair.op),
         "texts": sorted({t for t in said if t})[:3],
     }
 
