@@ -24,6 +24,9 @@ constexpr uint64_t kComplexHalf = bit(ScalarType::ComplexHalf);
 // Of other dtypes (float8, bits, quantized) the rules say nothing.
 constexpr uint64_t kAll =
     kIntegers | kBool | kHalf | kBFloat16 | kFloating | kComplex | kComplexHalf;
+// The float8 of other makers' chips.
+constexpr uint64_t kFloat8Fnuz =
+    bit(ScalarType::Float8_e4m3fnuz) | bit(ScalarType::Float8_e5m2fnuz);
 constexpr uint64_t kReal = kFloating | kHalf | kBFloat16;
 
 // The dtypes that CUDA's kernel of an operator is compiled for, where the CPU's takes more. The
@@ -64,6 +67,8 @@ constexpr Compiled kCompiled[] = {
     {"histc", "self", kFloating | kIntegers, "histc"},
     {"linalg_vector_norm", "self", kAll & ~kComplexHalf, "norm_cuda"},
     {"native_dropout_backward", "grad_output", kReal, "masked_scale"},
+    {"_scaled_mm", "self", kAll, "Cannot convert ScalarType {} to cudaDataType."},
+    {"_scaled_mm_v2", "self", kAll, "Cannot convert ScalarType {} to cudaDataType."},
     {"scatter_reduce", "self", kAll & ~kBool, "cuda_scatter_gather_base_kernel_func", "sum"},
 };
 
@@ -129,6 +134,7 @@ constexpr const char* kAbsent[] = {
     "_histogramdd_from_bin_tensors",
     "_add_relu",
     "_spdiags",
+    "narrow_copy",  // CUDA: narrow, then clone
     "_sparse_mm_reduce_impl",
     "_sparse_mm_reduce_impl_backward",
     "to_mkldnn",
@@ -140,6 +146,9 @@ constexpr const char* kAbsent[] = {
     "_convert_weight_to_int4pack_for_cpu",
 };
 
+// Operators whose CUDA kernels index by cuda::detail::TensorInfo, which has room for 25 dimensions.
+constexpr const char* kTensorInfo[] = {"median", "nanmedian"};
+
 }  // namespace
 
 struct DtypeTable {
@@ -149,11 +158,12 @@ struct DtypeTable {
       rule.argument_ = row.argument;
       rule.text_ = row.text;
       rule.unless_ = row.unless;
-      rule.refused_ = kAll & ~row.dtypes;
+      rule.refused_ = (kAll | kFloat8Fnuz) & ~row.dtypes;
     }
     for (const auto& group : kPromoted)
       for (const char* op : group.ops) rules[op].promoted_ |= group.dtypes;
     for (const char* op : kAbsent) rules[op].absent_ = true;
+    for (const char* op : kTensorInfo) rules[op].dims_ = 25;
   }
   std::unordered_map<std::string, DtypeRule> rules;
 };
@@ -172,18 +182,19 @@ const DtypeRule* DtypeRule::of(const c10::OperatorHandle& op) {
 }
 
 void DtypeRule::check(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments) const {
-  if (refused_ == 0) return;
+  if (refused_ == 0 && dims_ == kAnyDims) return;
   at::native::ResultTypeState state;
   auto type = ScalarType::Undefined;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const auto& value = arguments[i];
     if (value.isString() && unless_ && value.toStringRef() == unless_) return;
     if (!value.isTensor() || !value.toTensor().defined()) continue;
-    // Of nothing, CUDA returns nothing before it looks for a kernel.
     const auto& tensor = value.toTensor();
     const auto& argument = op.schema().arguments()[i];
     if (argument.is_out()) continue;
-    if (tensor.numel() == 0) return;
+    TORCH_CHECK(tensor.dim() <= dims_, "CUDA Tensors cannot have more than ", dims_, " dimensions");
+    // Of nothing, CUDA gives nothing before it looks for a kernel, but in TensorIterator.
+    if (argument_ && tensor.numel() == 0) return;
     if (!argument_) {
       state = at::native::update_result_type_state(tensor, state);
     } else if (argument.name() == argument_) {

@@ -26,11 +26,14 @@ class DtypeRule {
  private:
   friend struct DtypeTable;
 
+  static constexpr int64_t kAnyDims = INT64_MAX;
+
   const char* argument_ = nullptr;  // which decides; null: the common dtype of all
   const char* text_ = nullptr;      // CUDA's message; an operator's name stands for the usual one
   const char* unless_ = nullptr;    // a string argument of this value takes any dtype
   uint64_t refused_ = 0;
   uint64_t promoted_ = 0;
+  int64_t dims_ = kAnyDims;  // most dimensions of a tensor
   bool absent_ = false;
 };
 
