@@ -259,11 +259,18 @@ class Delegate final : public c10::OperatorKernel {
         mixed = true;
     };
     bool first_seen = false;
-    for (const auto& value : arguments) {
-      if (!value.isTensor() || !value.toTensor().defined()) continue;
+    const auto visit = [&](const c10::IValue& value) {
+      if (!value.isTensor() || !value.toTensor().defined()) return;
       if (!first_seen && !value.toTensor().is_cuda()) mixed = true;
       first_seen = true;
       look(value.toTensor());
+    };
+    for (const auto& value : arguments) {
+      if (value.isTensorList()) {
+        for (const c10::IValue& element : value.toListRef()) visit(element);
+      } else {
+        visit(value);
+      }
     }
     if (C10_UNLIKELY(mixed)) check_devices(op, device_check(op.operator_name()), stack);
   }
