@@ -3,9 +3,12 @@
 #include <ATen/core/Generator.h>
 #include <ATen/record_function.h>
 
+#include <unordered_set>
+
 #include "capture.h"
 #include "dtype_rules.h"
 #include "frame.h"
+#include "narrow_products.h"
 #include "promotion.h"
 #include "registry.h"
 #include "seeding.h"
@@ -175,12 +178,17 @@ struct Operator {
     for (const auto& tag : op.getTags())
       if (tag == at::Tag::nondeterministic_seeded) seeded = true;
     rule = DtypeRule::of(op);
+    static const auto* products = new std::unordered_set<std::string>{
+        "aten::mm",    "aten::bmm",    "aten::addmm",       "aten::baddbmm",
+        "aten::addmv", "aten::addbmm", "aten::convolution", "aten::convolution_backward"};
+    product = products->count(op.operator_name().name) != 0;
   }
 
   size_t inputs = 0;
   c10::SmallVector<int, 2> written;
   int generator = -1;
   bool seeded = false;
+  bool product = false;             // whose 16-bit kernel on the CPU may be slow
   const DtypeRule* rule = nullptr;  // where CUDA's kernel takes other dtypes than the CPU's
 };
 
@@ -224,13 +232,21 @@ class Delegate final : public c10::OperatorKernel {
       seeded.emplace(scoped_device < 0 ? current_device() : scoped_device);
       if (op_.generator >= 0) seeded->replace((*stack)[first + op_.generator]);
     }
-    if (C10_UNLIKELY(op_.rule != nullptr && op_.rule->promotes())) {
+    if (op_.product && is_slow((*stack)[first])) {
+      const auto arguments = torch::jit::pop(*stack, op_.inputs);
+      run_in_wider_dtype(op, host_keys_, arguments, arguments[0].toTensor().scalar_type(), stack);
+    } else if (C10_UNLIKELY(op_.rule != nullptr && op_.rule->promotes())) {
       run_promoting(op, stack);
     } else {
       op.redispatchBoxed(host_keys_, stack);
     }
     for (const auto& tensor : written) frame.write_back_one(tensor);
     for (auto& value : *stack) frame.give(value);
+  }
+
+  static bool is_slow(const c10::IValue& value) {
+    return value.isTensor() && value.toTensor().defined() &&
+           slow_on_host(value.toTensor().scalar_type());
   }
 
   // The arguments are gone when a kernel has refused them: they are kept.

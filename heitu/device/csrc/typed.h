@@ -4,6 +4,7 @@
 
 #include "call.h"
 #include "frame.h"
+#include "narrow_products.h"
 #include "prelude.h"
 
 namespace heitu {
@@ -53,12 +54,12 @@ struct Typed<Op, mix, judged, Result(Arguments...)> {
       std::conditional_t<std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>,
                          std::optional<at::Tensor>, std::decay_t<T>>>;
 
-  // Of a dtype that every kernel for matrices takes.
+  // Of a dtype that every kernel for matrices takes, and computes as it is.
   template <class T>
   static bool ordinary(const T& argument) {
     if constexpr (judged && std::is_same_v<T, at::Tensor>) {
       const auto type = argument.scalar_type();
-      return c10::isFloatingType(type) || c10::isComplexType(type);
+      return (c10::isFloatingType(type) && !slow_on_host(type)) || c10::isComplexType(type);
     }
     return true;
   }

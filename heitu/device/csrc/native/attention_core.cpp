@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "../generator.h"
+#include "../narrow_products.h"
 #include "../prelude.h"
 #include "on_host.h"
 
@@ -82,6 +83,11 @@ Tensor row_logsumexp(const Tensor& s) {
   return lse.masked_fill_(lse == -kInfinity, kInfinity);
 }
 
+// What the CPU's kernel is to compute in.
+at::ScalarType work_type(const Tensor& q) {
+  return slow_on_host(q.scalar_type()) ? at::kFloat : q.scalar_type();
+}
+
 }  // namespace
 
 AttentionResult attention_forward(const Tensor& q, const Tensor& k_in, const Tensor& v_in,
@@ -89,10 +95,12 @@ AttentionResult attention_forward(const Tensor& q, const Tensor& k_in, const Ten
   const Tensor k = expand_heads(k_in, q.size(1)), v = expand_heads(v_in, q.size(1));
   if (cpu_kernel_serves(q, k, v, rule)) {
     const Tensor bias = expand_bias(rule.bias, q, k);
+    const auto work = work_type(q);
     auto [output, lse] = at::_scaled_dot_product_flash_attention_for_cpu(
-        dense_last_dim(q), dense_last_dim(k), dense_last_dim(v), 0.0, rule.right.has_value(),
-        bias.defined() ? std::make_optional(bias) : std::nullopt, rule.scale);
-    return {output, lse.to(at::kFloat).contiguous()};
+        dense_last_dim(q.to(work)), dense_last_dim(k.to(work)), dense_last_dim(v.to(work)), 0.0,
+        rule.right.has_value(), bias.defined() ? std::make_optional(bias.to(work)) : std::nullopt,
+        rule.scale);
+    return {output.to(q.scalar_type()), lse.to(at::kFloat).contiguous()};
   }
   Tensor s = scores(q, k, rule);
   const Tensor lse = row_logsumexp(s);
@@ -109,12 +117,14 @@ AttentionGrads attention_backward(const Tensor& grad, const Tensor& q, const Ten
   const Tensor k = expand_heads(k_in, q.size(1)), v = expand_heads(v_in, q.size(1));
   if (!bias_grad && cpu_kernel_serves(q, k, v, rule)) {
     const Tensor bias = expand_bias(rule.bias, q, k);
+    const auto type = q.scalar_type(), work = work_type(q);
     auto [grad_q, grad_k, grad_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        dense_last_dim(grad), dense_last_dim(q), dense_last_dim(k), dense_last_dim(v), output,
-        logsumexp.to(q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat), 0.0,
-        rule.right.has_value(), bias.defined() ? std::make_optional(bias) : std::nullopt,
-        rule.scale);
-    return {grad_q, sum_heads(grad_k, key_heads), sum_heads(grad_v, key_heads), Tensor()};
+        dense_last_dim(grad.to(work)), dense_last_dim(q.to(work)), dense_last_dim(k.to(work)),
+        dense_last_dim(v.to(work)), output.to(work),
+        logsumexp.to(type == at::kDouble ? at::kDouble : at::kFloat), 0.0, rule.right.has_value(),
+        bias.defined() ? std::make_optional(bias.to(work)) : std::nullopt, rule.scale);
+    return {grad_q.to(type), sum_heads(grad_k, key_heads).to(type),
+            sum_heads(grad_v, key_heads).to(type), Tensor()};
   }
   const auto type = q.scalar_type(), acc = accumulate_type(type);
   Tensor p = scores(q, k, rule);
