@@ -1,5 +1,7 @@
 #include "labels.h"
 
+#include <ATen/native/Resize.h>
+
 #include <ATen/NestedTensorImpl.h>
 #include <ATen/SparseCsrTensorImpl.h>
 #include <ATen/SparseCsrTensorUtils.h>
@@ -133,6 +135,14 @@ c10::intrusive_ptr<StorageImpl> device_storage(c10::intrusive_ptr<StorageImpl> h
   return c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), bytes,
                                           owning_data_ptr(std::move(host), device),
                                           &device_allocator(), /*resizable=*/true);
+}
+
+void resize_storage(c10::StorageImpl& device, size_t bytes) {
+  TORCH_CHECK(device.resizable(), "Trying to resize storage that is not resizable");
+  const auto host = host_storage(device);
+  DeviceMemoryScope scope(device.device());
+  at::native::resize_bytes_cpu(host.get(), bytes);
+  follow_host_storage(device);
 }
 
 bool follow_host_storage(StorageImpl& device) {

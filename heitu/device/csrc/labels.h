@@ -30,6 +30,9 @@ c10::intrusive_ptr<c10::StorageImpl> device_storage(c10::intrusive_ptr<c10::Stor
 // After a kernel resized the host storage: the device storage follows. True if anything changed.
 bool follow_host_storage(c10::StorageImpl& device);
 
+// Gives a device storage memory of another size; what it holds is kept as far as it fits.
+void resize_storage(c10::StorageImpl& device, size_t bytes);
+
 // ---- tensors ----
 
 // CPU-labelled tensor over the same memory, of the same layout (strided, sparse, nested).
