@@ -19,3 +19,17 @@ def apply(torch: ModuleType, core: ModuleType) -> None:
     module._C._has_cuda = True
     module.version.cuda = f"{CUDA_VERSION // 1000}.{CUDA_VERSION % 1000 // 10}"
     watch_profilers(module, core)
+    _resize_storages(module, core)
+
+
+def _resize_storages(torch: Any, core: ModuleType) -> None:
+    """UntypedStorage.resize_ knows CUDA in a CUDA build only; FSDP frees parameters by it."""
+    original = torch.UntypedStorage.resize_
+
+    def resize_(self: Any, size: int) -> Any:
+        if self.device.type != "cuda":
+            return original(self, size)
+        core.resize_storage(self, size)
+        return self
+
+    torch.UntypedStorage.resize_ = resize_

@@ -115,6 +115,14 @@ void bind_collectives(py::module_& m) {
       py::gil_scoped_acquire acquire;
       return py::cast<c10::intrusive_ptr<c10d::Backend>>((*open)(store, rank, size, timeout));
     });
+    set_keep_options([](const c10::intrusive_ptr<c10d::Backend::Options>& options) {
+      py::gil_scoped_acquire acquire;
+      return std::shared_ptr<void>(new py::object(py::cast(options)), [](void* held) {
+        if (!Py_IsInitialized()) return;
+        py::gil_scoped_acquire acquire_again;
+        delete static_cast<py::object*>(held);
+      });
+    });
     bind_work(m, work);
     bind_group(m, backend);
     set_drain(&drain_communicators);

@@ -113,7 +113,7 @@ std::string CollectiveWork::timed_out(milliseconds ran) const {
 }
 
 std::exception_ptr CollectiveWork::translate(const std::exception& error) const {
-  if (dynamic_cast<const c10::DistBackendError*>(&error)) return std::current_exception();
+  if (dynamic_cast<const c10::Error*>(&error)) return std::current_exception();  // not gloo's
   const auto ran = duration_cast<milliseconds>(std::chrono::steady_clock::now() - created_);
   const auto text = what_of(error);
   if (text.find("imed out") != std::string::npos) return backend_error(timed_out(ran));

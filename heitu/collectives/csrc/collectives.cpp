@@ -1,6 +1,5 @@
 #include "collectives.h"
 
-#include "labels.h"
 #include "reduction.h"
 
 namespace heitu {
@@ -103,11 +102,9 @@ at::Tensor prepared(const c10d::ReduceOp& op, const at::Tensor& contribution) {
   if (op.op_ != Op::PREMUL_SUM) return contribution;
   const auto& scale = static_cast<const c10d::PreMulSumSupplement&>(*op.supplement_);
   const auto dtype = contribution.scalar_type();
-  at::Tensor factor =
-      scale.tensor_factor.defined()
-          ? (scale.tensor_factor.is_cuda() ? host_view(scale.tensor_factor) : scale.tensor_factor)
-          : at::full({}, scale.double_factor, at::kDouble);
-  factor = factor.reshape({}).to(dtype).to(accumulator(dtype));
+  auto factor = at::full({}, scale.double_factor, at::kDouble);
+  if (const auto& given = scale.tensor_factor; given.defined()) factor = flat(given).reshape({});
+  factor = factor.to(dtype).to(accumulator(dtype));
   return contribution.to(accumulator(dtype)).mul(factor).to(dtype);
 }
 

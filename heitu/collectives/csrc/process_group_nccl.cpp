@@ -66,11 +66,21 @@ constexpr const char* kScatterSize =
 
 }  // namespace
 
+namespace {
+KeepOptions& keep_options() {
+  static auto* keep = new KeepOptions;
+  return *keep;
+}
+}  // namespace
+
+void set_keep_options(KeepOptions keep) { keep_options() = std::move(keep); }
+
 ProcessGroupNccl::ProcessGroupNccl(c10::intrusive_ptr<c10d::Store> store, int rank, int size,
                                    c10::intrusive_ptr<Options> options)
     : Backend(rank, size),
       store_(std::move(store)),
       options_(std::move(options)),
+      python_options_(keep_options()(options_)),
       communicator_(Communicator::make(store_, rank, size)),
       nan_check_(c10d::getCvarBool({"TORCH_NCCL_NAN_CHECK"}, false)) {
   TORCH_CHECK_WITH(ValueError, device_count() != 0,

@@ -13,6 +13,11 @@
 
 namespace heitu {
 
+// Keeps the Python object of options alive, whose class adds attributes; supplied by the binding.
+using KeepOptions =
+    std::function<std::shared_ptr<void>(const c10::intrusive_ptr<c10d::Backend::Options>&)>;
+void set_keep_options(KeepOptions keep);
+
 class ProcessGroupNccl final : public c10d::Backend {
  public:
   using Options = c10d::Backend::Options;
@@ -102,6 +107,7 @@ class ProcessGroupNccl final : public c10d::Backend {
 
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<Options> options_;
+  std::shared_ptr<void> python_options_;
   std::shared_ptr<Communicator> communicator_;
   std::mutex mutex_;
   std::atomic<uint64_t> sequence_{0};
