@@ -18,6 +18,9 @@ def apply(torch: ModuleType, core: ModuleType) -> None:
     # Set any earlier, torch._native would install kernels written in Triton for a true GPU.
     module._C._has_cuda = True
     module.version.cuda = f"{CUDA_VERSION // 1000}.{CUDA_VERSION % 1000 // 10}"
+    # The main thread runs its backward passes itself. A device thread of the autograd engine would wait for
+    # the same processor, and abort the process if the program ends while that thread frees Python objects.
+    module._C._set_multithreading_enabled(False)
     watch_profilers(module, core)
     _resize_storages(module, core)
 
