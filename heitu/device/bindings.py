@@ -5,10 +5,13 @@ from __future__ import annotations
 from types import ModuleType
 
 from heitu.collectives import comm, process_group
-from heitu.device import blas, cudnn, graphs, memory, properties, runtime, streams
+from heitu.device import blas, cudnn, graphs, kernels, memory, properties, runtime, storage, streams
 
 
 def supply(torch_c: ModuleType, core: ModuleType) -> None:
     """Sets them on `torch._C`, before torch.cuda is imported and looks for them."""
-    for area in (properties, runtime, streams, memory, graphs, blas, cudnn, comm, process_group):
+    areas = (
+        properties, runtime, streams, memory, graphs, blas, cudnn, storage, kernels, comm, process_group,
+    )  # fmt: skip
+    for area in areas:
         area.install(torch_c, core)

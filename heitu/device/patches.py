@@ -5,34 +5,50 @@ Each patch says why; all are undone by `undo()`. They touch nothing unless the d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from heitu.device.memory import watch_profilers
 from heitu.device.runtime import CUDA_VERSION
 
+_undoing: list[Callable[[], None]] = []
+
 
 def apply(torch: ModuleType, core: ModuleType) -> None:
     """Settles on the imported torch what could not be settled before."""
+    from heitu.device import kernels, legacy_types, storage
+
     module: Any = torch
     # Set any earlier, torch._native would install kernels written in Triton for a true GPU.
-    module._C._has_cuda = True
-    module.version.cuda = f"{CUDA_VERSION // 1000}.{CUDA_VERSION % 1000 // 10}"
+    replace(module._C, "_has_cuda", True)
+    replace(module.version, "cuda", f"{CUDA_VERSION // 1000}.{CUDA_VERSION % 1000 // 10}")
     # The main thread runs its backward passes itself. A device thread of the autograd engine would wait for
     # the same processor, and abort the process if the program ends while that thread frees Python objects.
     module._C._set_multithreading_enabled(False)
+    when_undone(lambda: module._C._set_multithreading_enabled(True))
     watch_profilers(module, core)
-    _resize_storages(module, core)
+    for area in (storage, legacy_types, kernels):
+        area.patch(module, core)
 
 
-def _resize_storages(torch: Any, core: ModuleType) -> None:
-    """UntypedStorage.resize_ knows CUDA in a CUDA build only; FSDP frees parameters by it."""
-    original = torch.UntypedStorage.resize_
+def replace(owner: object, name: str, value: object) -> None:
+    """Sets an attribute until `undo()`; one that `owner` merely inherited is inherited again then."""
+    own = vars(owner)
+    if name in own:
+        before = own[name]
+        when_undone(lambda: setattr(owner, name, before))
+    else:
+        when_undone(lambda: delattr(owner, name))
+    setattr(owner, name, value)
 
-    def resize_(self: Any, size: int) -> Any:
-        if self.device.type != "cuda":
-            return original(self, size)
-        core.resize_storage(self, size)
-        return self
 
-    torch.UntypedStorage.resize_ = resize_
+def when_undone(step: Callable[[], None]) -> None:
+    """Adds a step to `undo()`."""
+    _undoing.append(step)
+
+
+def undo() -> None:
+    """Puts torch back as it was imported, the last change first."""
+    while _undoing:
+        _undoing.pop()()

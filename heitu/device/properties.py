@@ -73,6 +73,10 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
             core.set_current_device(device)
         return previous
 
+    # torch._dynamo keeps a handler for each of the two, so they must not be one function.
+    def maybe_exchange_device(device: int) -> int:
+        return exchange_device(device)
+
     def set_device(device: int) -> None:
         core.set_current_device(device)
 
@@ -82,6 +86,6 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
     torch_c._cuda_getDevice = core.current_device
     torch_c._cuda_setDevice = set_device
     torch_c._cuda_exchangeDevice = exchange_device
-    torch_c._cuda_maybeExchangeDevice = exchange_device
+    torch_c._cuda_maybeExchangeDevice = maybe_exchange_device
     torch_c._cuda_hasPrimaryContext = lambda device: core.initialized() and device < core.device_count()
     torch_c._cuda_canDeviceAccessPeer = lambda device, peer: device != peer

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from typing import Any
 
 CUDA = 1  # c10::DeviceType::CUDA
 GREATEST_PRIORITY = -3
+_EVENT_HANDLE = struct.Struct("<qqQq")  # process, descriptor, inode, index
 
 
 def install(torch_c: Any, core: Any) -> None:
@@ -59,7 +61,7 @@ def install(torch_c: Any, core: Any) -> None:
                 cls, device="cuda", enable_timing=enable_timing, blocking=blocking, interprocess=interprocess
             )
             # The methods of torch.Event refuse subclasses written in Python, so the state is our own.
-            event._state = core.Event()
+            event._state = core.SharedEvent(-1) if interprocess else core.Event()
             event._timed = enable_timing
             event._interprocess = interprocess
             return event
@@ -96,6 +98,19 @@ def install(torch_c: Any, core: Any) -> None:
             if not (self._timed and end_event._timed):
                 raise ValueError("Both events must be created with argument 'enable_timing=True'.")
             return float(self._state.elapsed_ms(end_event._state))
+
+        def ipc_handle(self) -> bytes:
+            if not self._interprocess:
+                raise RuntimeError("CUDA error: invalid argument: the event was not made with interprocess=True")
+            return _EVENT_HANDLE.pack(*self._state.handle)
+
+        @classmethod
+        def from_ipc_handle(cls, device: Any, handle: bytes) -> Any:
+            torch: Any = sys.modules["torch"]
+            event = cls(interprocess=True)
+            index = torch.cuda._utils._get_device_index(device, optional=True)
+            event._state = core.SharedEvent(_EVENT_HANDLE.unpack(handle), index)
+            return event
 
         @staticmethod
         def _stream(stream: Any) -> tuple[int, int]:

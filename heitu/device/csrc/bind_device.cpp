@@ -2,6 +2,7 @@
 #include "allocator.h"
 #include "bindings.h"
 #include "call.h"
+#include "cuda_error.h"
 #include "labels.h"
 #include "properties.h"
 #include "state.h"
@@ -25,9 +26,7 @@ c10::Stream stream_of(int64_t id, int64_t device) {
 }
 
 c10::DeviceIndex checked(int64_t device) {
-  TORCH_CHECK(device >= 0 && device < device_count(),
-              "CUDA error: invalid device ordinal\n"
-              "GPU device may be out of range, do you have enough GPUs?");
+  if (device < 0 || device >= device_count()) throw_cuda_error(kInvalidDevice);
   return static_cast<c10::DeviceIndex>(device);
 }
 

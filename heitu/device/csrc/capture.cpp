@@ -2,6 +2,7 @@
 
 #include <mutex>
 
+#include "cuda_error.h"
 #include "generator.h"
 #include "graph.h"
 #include "labels.h"
@@ -35,11 +36,6 @@ Under& under() {
 }
 
 thread_local int depth = 0;
-
-constexpr const char* kNotPermitted =
-    "CUDA error: operation not permitted when stream is capturing\n"
-    "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace "
-    "below might be incorrect.";
 
 // The same tensor over memory that it does not own, as a kernel launch knows its arguments.
 at::Tensor by_address(const at::Tensor& tensor) {
@@ -137,7 +133,7 @@ class Recorder {
     const auto first = stack->size() - arguments.size();
     if (synchronizes(op, *stack, first)) {
       spoil(graph);
-      TORCH_CHECK(false, kNotPermitted);
+      throw_cuda_error(kCaptureUnsupported);
     }
     RecordedCall call{op, native, host_key, {}, {}, {}, current_device()};
     for (size_t i = 0; i < arguments.size(); ++i) {
@@ -195,7 +191,7 @@ void refuse_in_capture() {
   if (!observed.load(std::memory_order_relaxed)) return;
   if (auto* graph = Recorder::graph_of(current_stream(-1))) {
     Recorder::spoil(*graph);
-    TORCH_CHECK(false, kNotPermitted);
+    throw_cuda_error(kCaptureUnsupported);
   }
 }
 
@@ -226,7 +222,7 @@ void Graph::capture_begin(PoolId pool, const std::string& mode) {
   TORCH_CHECK(stream_->id() != 0,
               "CUDA graphs must be captured on a non-default stream. "
               "(However, after capture, it's ok to replay them on the default stream.)");
-  TORCH_CHECK(!stream_capturing(*stream_), kNotPermitted);
+  if (stream_capturing(*stream_)) throw_cuda_error(kCaptureUnsupported);
   pool_ = pool.first || pool.second ? pool : new_pool_id(false);
   register_generator(default_generator(device_));
   for (auto& generator : generators_)
@@ -261,7 +257,7 @@ void Graph::capture_end() {
     at::check_generator<PhiloxGenerator>(generator)->end_capture();
   restore();
   captured_ = true;
-  TORCH_CHECK(!spoiled_, "CUDA error: operation failed due to a previous error during capture");
+  if (spoiled_) throw_cuda_error(kCaptureInvalidated);
   if (calls_.empty())
     TORCH_WARN(
         "The CUDA Graph is empty. This usually means that the graph was ",

@@ -10,4 +10,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   heitu::bind_generator(m);
   heitu::bind_graph(m);
   heitu::bind_collectives(m);
+  heitu::bind_hooks(m);
+  heitu::bind_storage(m);
+  heitu::bind_legacy_types(m);
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "capture.h"
+#include "cuda_error.h"
 
 namespace heitu {
 namespace {
@@ -66,9 +67,7 @@ void set_device_count(c10::DeviceIndex devices) {
 c10::DeviceIndex current_device() noexcept { return current; }
 
 void set_current_device(c10::DeviceIndex device) {
-  TORCH_CHECK(device >= 0 && device < device_count(),
-              "CUDA error: invalid device ordinal\n"
-              "GPU device may be out of range, do you have enough GPUs?");
+  if (device < 0 || device >= device_count()) throw_cuda_error(kInvalidDevice);
   current = device;
 }
 

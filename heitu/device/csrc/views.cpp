@@ -13,6 +13,7 @@
 
 #include "allocator.h"
 #include "block_table.h"
+#include "cuda_error.h"
 #include "prelude.h"
 #include "state.h"
 #include "streams.h"
@@ -22,11 +23,9 @@ namespace heitu {
 namespace {
 
 c10::Device checked(std::optional<c10::Device> device) {
-  TORCH_CHECK(!in_bad_fork(), "CUDA error: initialization error");
+  if (in_bad_fork()) throw_cuda_error(kInitializationError);
   const auto index = device && device->has_index() ? device->index() : current_device();
-  TORCH_CHECK(index < device_count(),
-              "CUDA error: invalid device ordinal\n"
-              "GPU device may be out of range, do you have enough GPUs?");
+  if (index >= device_count()) throw_cuda_error(kInvalidDevice);
   initialize();
   return {c10::kCUDA, index};
 }

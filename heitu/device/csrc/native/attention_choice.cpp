@@ -11,6 +11,7 @@
 #include "../prelude.h"
 #include "../properties.h"
 #include "../registry.h"
+#include "attention_choice.h"
 
 namespace heitu {
 namespace {
@@ -357,4 +358,18 @@ HEITU_KERNELS(attention_choice) {
 }();
 
 }  // namespace
+
+bool attention_serves(SDPBackend backend, const sdp_params& params, bool debug) {
+  switch (backend) {
+    case SDPBackend::cudnn_attention:
+      return cudnn_serves(params, debug);
+    case SDPBackend::flash_attention:
+      return flash_serves(params, debug);
+    case SDPBackend::efficient_attention:
+      return efficient_serves(params, debug);
+    default:
+      return backend == SDPBackend::math;
+  }
+}
+
 }  // namespace heitu
