@@ -20,7 +20,9 @@ def install(torch_c: Any, core: ModuleType) -> None:
     """Supplies what torch.cuda.jiterator and torch.cuda.tunable call."""
     core.install_hooks()
 
-    def launch(code: str, name: str, by_reference: bool, outputs: int, tensors: Any, arguments: Any) -> NoReturn:
+    def launch(
+        code: str, name: str, by_reference: bool, outputs: int, tensors: Any, arguments: Any
+    ) -> NoReturn:
         raise RuntimeError(NO_JITERATOR.format(name=name))
 
     torch_c._cuda_jiterator_compile_and_launch_kernel = launch
@@ -65,7 +67,9 @@ def _install_tunable(torch_c: Any) -> None:
     torch_c._cuda_tunableop_get_rotating_buffer_size = getter("buffer")
     torch_c._cuda_tunableop_set_filename = set_filename
     torch_c._cuda_tunableop_get_filename = getter("filename")
-    torch_c._cuda_tunableop_set_numerical_check_tolerances = lambda *values: setattr(state, "tolerances", values)
+    torch_c._cuda_tunableop_set_numerical_check_tolerances = lambda *values: setattr(
+        state, "tolerances", values
+    )
     torch_c._cuda_tunableop_get_results = lambda: ()
     torch_c._cuda_tunableop_get_validators = lambda: ()
     torch_c._cuda_tunableop_read_file = lambda name=None: Path(name or state.filename).is_file()

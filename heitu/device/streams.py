@@ -101,7 +101,9 @@ def install(torch_c: Any, core: Any) -> None:
 
         def ipc_handle(self) -> bytes:
             if not self._interprocess:
-                raise RuntimeError("CUDA error: invalid argument: the event was not made with interprocess=True")
+                raise RuntimeError(
+                    "CUDA error: invalid argument: the event was not made with interprocess=True"
+                )
             return _EVENT_HANDLE.pack(*self._state.handle)
 
         @classmethod

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -395,5 +396,3 @@ def test_what_needs_a_gpu_says_so() -> None:
         torch.cuda.green_contexts.GreenContext.create(num_sms=1)
     with pytest.raises(RuntimeError, match="not supported on this platform"):
         torch.cuda.gds.gds_register_buffer(torch.ones(1, device="cuda").untyped_storage())
-
-

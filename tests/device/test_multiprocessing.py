@@ -136,7 +136,11 @@ def test_a_forked_child_may_not_use_the_device() -> None:
         os.write(writer, message.encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(reader, 1000).decode().startswith(
-        "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, "
-        "you must use the 'spawn' start method"
+    assert (
+        os.read(reader, 1000)
+        .decode()
+        .startswith(
+            "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, "
+            "you must use the 'spawn' start method"
+        )
     )

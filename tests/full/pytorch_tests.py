@@ -28,7 +28,13 @@ def pytest(arguments: list[str], file: Path, limit: float) -> subprocess.Complet
     environment = {**os.environ, "PYTORCH_TESTING_DEVICE_ONLY_FOR": "cuda"}
     try:
         return subprocess.run(
-            command, cwd=file.parent, env=environment, timeout=limit, capture_output=True, text=True, check=False
+            command,
+            cwd=file.parent,
+            env=environment,
+            timeout=limit,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, -1, "", f"ran past {limit:.0f} s")
@@ -39,7 +45,9 @@ def collect(file: Path, keyword: str) -> list[str]:
     finished = pytest(["--collect-only", "-k", keyword, file.name], file, 600)
     tests = [line for line in finished.stdout.splitlines() if line.startswith(f"{file.name}::")]
     if not tests:
-        raise SystemExit(f"no tests of {file} match {keyword!r}:\n{finished.stdout[-2000:]}{finished.stderr[-2000:]}")
+        raise SystemExit(
+            f"no tests of {file} match {keyword!r}:\n{finished.stdout[-2000:]}{finished.stderr[-2000:]}"
+        )
     return tests
 
 
@@ -75,7 +83,9 @@ def run(file: Path, tests: list[str], seconds: float) -> Results:
 
 def main() -> None:
     """Runs what the command line names, and prints counts and what did not pass."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("-k", dest="keyword", default="cuda or Cuda", help="pytest's selection of tests")
     parser.add_argument("--chunk", type=int, default=40, help="tests a process")

@@ -51,9 +51,9 @@ void bind_properties(py::module_& m) {
       .def_readwrite("clock_rate", &DeviceProperties::clock_rate)
       .def_readwrite("memory_clock_rate", &DeviceProperties::memory_clock_rate)
       .def_readwrite("memory_bus_width", &DeviceProperties::memory_bus_width);
-  m.def("properties", [](int64_t device) -> DeviceProperties& {
-    return properties(checked(device));
-  }, py::return_value_policy::reference);
+  m.def(
+      "properties", [](int64_t device) -> DeviceProperties& { return properties(checked(device)); },
+      py::return_value_policy::reference);
 }
 
 void bind_streams(py::module_& m) {
@@ -67,28 +67,27 @@ void bind_streams(py::module_& m) {
   m.def("pool_stream", [](int64_t device, int priority) {
     return triple(pool_stream(static_cast<c10::DeviceIndex>(device), priority));
   });
-  m.def("stream_priority", [](int64_t id, int64_t device) {
-    return stream_priority(stream_of(id, device));
-  });
-  m.def("stream_idle", [](int64_t id, int64_t device) { return stream_idle(stream_of(id, device)); });
-  m.def("synchronize_stream",
-        [](int64_t id, int64_t device) { synchronize_stream(stream_of(id, device)); },
-        py::call_guard<py::gil_scoped_release>());
-  m.def("synchronize_device", [](int64_t device) { synchronize_device(checked(device)); },
-        py::call_guard<py::gil_scoped_release>());
-  m.def("occupy_stream", [](int64_t nanoseconds) {
-    occupy_stream(current_stream(-1), nanoseconds);
-  });
+  m.def("stream_priority",
+        [](int64_t id, int64_t device) { return stream_priority(stream_of(id, device)); });
+  m.def("stream_idle",
+        [](int64_t id, int64_t device) { return stream_idle(stream_of(id, device)); });
+  m.def(
+      "synchronize_stream",
+      [](int64_t id, int64_t device) { synchronize_stream(stream_of(id, device)); },
+      py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "synchronize_device", [](int64_t device) { synchronize_device(checked(device)); },
+      py::call_guard<py::gil_scoped_release>());
+  m.def("occupy_stream",
+        [](int64_t nanoseconds) { occupy_stream(current_stream(-1), nanoseconds); });
   py::class_<Event, std::shared_ptr<Event>>(m, "Event")
       .def(py::init<>())
       .def_property_readonly("recorded", [](const Event& e) { return e.done_at >= 0; })
       .def_readonly("device", &Event::device)
-      .def("record", [](Event& e, int64_t id, int64_t device) {
-        record_event(e, stream_of(id, device));
-      })
-      .def("wait", [](const Event& e, int64_t id, int64_t device) {
-        wait_event(e, stream_of(id, device));
-      })
+      .def("record",
+           [](Event& e, int64_t id, int64_t device) { record_event(e, stream_of(id, device)); })
+      .def("wait",
+           [](const Event& e, int64_t id, int64_t device) { wait_event(e, stream_of(id, device)); })
       .def("query", &query_event)
       .def("synchronize", &synchronize_event, py::call_guard<py::gil_scoped_release>())
       .def("elapsed_ms", &elapsed_ms);

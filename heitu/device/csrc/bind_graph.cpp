@@ -11,11 +11,12 @@ namespace heitu {
 void bind_graph(py::module_& m) {
   py::class_<Graph, std::shared_ptr<Graph>>(m, "Graph")
       .def(py::init<bool>(), py::arg("keep_graph") = false)
-      .def("capture_begin",
-           [](Graph& graph, std::optional<PoolId> pool, const std::string& mode) {
-             graph.capture_begin(pool.value_or(PoolId{0, 0}), mode);
-           },
-           py::arg("pool") = std::nullopt, py::arg("capture_error_mode") = "global")
+      .def(
+          "capture_begin",
+          [](Graph& graph, std::optional<PoolId> pool, const std::string& mode) {
+            graph.capture_begin(pool.value_or(PoolId{0, 0}), mode);
+          },
+          py::arg("pool") = std::nullopt, py::arg("capture_error_mode") = "global")
       .def("capture_end", &Graph::capture_end)
       .def("instantiate", &Graph::instantiate)
       .def("replay", &Graph::replay, py::call_guard<py::gil_scoped_release>())

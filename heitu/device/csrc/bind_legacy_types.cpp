@@ -42,10 +42,9 @@ PyObject* construct(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 
 TensorType& checked(const py::handle& type) {
   auto* tensor_type = reinterpret_cast<TensorType*>(type.ptr());
-  const bool known =
-      PyType_Check(type.ptr()) &&
-      Py_TYPE(type.ptr())->tp_basicsize == sizeof(PyTypeObject) &&
-      tensor_type->type.tp_name == tensor_type->name && tensor_type->is_cuda;
+  const bool known = PyType_Check(type.ptr()) &&
+                     Py_TYPE(type.ptr())->tp_basicsize == sizeof(PyTypeObject) &&
+                     tensor_type->type.tp_name == tensor_type->name && tensor_type->is_cuda;
   TORCH_CHECK_TYPE(known, py::str(type).cast<std::string>(),
                    " is not a tensor type of the cuda device as this version of Heitu knows them");
   return *tensor_type;

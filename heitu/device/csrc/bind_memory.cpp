@@ -273,8 +273,9 @@ void bind_pools(py::module_& m) {
   m.def("begin_allocate_to_pool", [](int64_t device, PoolId id) {
     begin_allocate_to_pool(checked_index(device), id, [](c10::Stream) { return true; });
   });
-  m.def("begin_allocate_thread_to_pool",
-        [](int64_t device, PoolId id) { begin_allocate_thread_to_pool(checked_index(device), id); });
+  m.def("begin_allocate_thread_to_pool", [](int64_t device, PoolId id) {
+    begin_allocate_thread_to_pool(checked_index(device), id);
+  });
   m.def("begin_allocate_stream_to_pool", [](int64_t device, PoolId id) {
     begin_allocate_to_pool(checked_index(device), id,
                            [current = current_stream(checked_index(device))](c10::Stream stream) {
@@ -341,11 +342,13 @@ void bind_raw(py::module_& m) {
 }  // namespace
 
 void bind_memory(py::module_& m) {
-  m.def("set_capacity", [](int64_t device, size_t bytes) { set_capacity(checked_index(device), bytes); });
+  m.def("set_capacity",
+        [](int64_t device, size_t bytes) { set_capacity(checked_index(device), bytes); });
   m.def("memory_info", [](int64_t device) { return memory_info(checked_index(device)); });
   m.def("memory_fraction", [](int64_t device) { return memory_fraction(checked_index(device)); });
-  m.def("set_memory_fraction",
-        [](double fraction, int64_t device) { set_memory_fraction(checked_index(device), fraction); });
+  m.def("set_memory_fraction", [](double fraction, int64_t device) {
+    set_memory_fraction(checked_index(device), fraction);
+  });
   m.def("report_memory_use", &report_memory_use);
   m.def("set_caching", &set_caching);
   m.def("caching", &caching);

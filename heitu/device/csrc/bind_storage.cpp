@@ -1,4 +1,5 @@
-// Storages of the device, for Python: made, resized, sent to other processes; events that they share.
+// Storages of the device, for Python: made, resized, sent to other processes; events that they
+// share.
 #include <c10/core/DeviceGuard.h>
 
 #include "allocator.h"
@@ -38,8 +39,7 @@ WordTuple tuple_of(const WordHandle& word) { return {word.pid, word.fd, word.ino
 
 std::pair<MemoryTuple, WordTuple> send(const at::Storage& storage) {
   const auto [memory, counter] = send_storage(storage);
-  return {{memory.pid, memory.fd, memory.inode, memory.size, memory.offset},
-          tuple_of(counter)};
+  return {{memory.pid, memory.fd, memory.inode, memory.size, memory.offset}, tuple_of(counter)};
 }
 
 at::Storage receive(const MemoryTuple& memory, const WordTuple& counter, size_t bytes,
@@ -62,17 +62,17 @@ void bind_shared_event(py::module_& m) {
         return SharedEvent(word_of(handle), checked(device).index());
       }))
       .def_property_readonly("handle", [](const SharedEvent& e) { return tuple_of(e.handle()); })
-      .def_property_readonly("recorded", [](const SharedEvent& e) { return e.event().done_at >= 0; })
+      .def_property_readonly("recorded",
+                             [](const SharedEvent& e) { return e.event().done_at >= 0; })
       .def_property_readonly("device", [](const SharedEvent& e) { return e.event().device; })
       .def("record",
            [](SharedEvent& e, int64_t id, int64_t device) { e.record(stream_of(id, device)); })
-      .def("wait",
-           [](const SharedEvent& e, int64_t id, int64_t device) {
-             wait_event(e.event(), stream_of(id, device));
-           })
+      .def("wait", [](const SharedEvent& e, int64_t id,
+                      int64_t device) { wait_event(e.event(), stream_of(id, device)); })
       .def("query", [](const SharedEvent& e) { return query_event(e.event()); })
-      .def("synchronize", [](const SharedEvent& e) { synchronize_event(e.event()); },
-           py::call_guard<py::gil_scoped_release>());
+      .def(
+          "synchronize", [](const SharedEvent& e) { synchronize_event(e.event()); },
+          py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace

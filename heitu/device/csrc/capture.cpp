@@ -47,8 +47,8 @@ at::Tensor by_address(const at::Tensor& tensor) {
       c10::StorageImpl::use_byte_size_t(), storage.nbytes(),
       c10::DataPtr(const_cast<void*>(storage.data()), tensor.device()), nullptr,
       /*resizable=*/false);
-  auto impl = c10::make_intrusive<c10::TensorImpl>(c10::Storage(std::move(plain)),
-                                                   tensor.key_set(), tensor.dtype());
+  auto impl = c10::make_intrusive<c10::TensorImpl>(c10::Storage(std::move(plain)), tensor.key_set(),
+                                                   tensor.dtype());
   Access::copy_metadata(tensor.unsafeGetTensorImpl(), impl.get());
   return at::Tensor(std::move(impl));
 }
@@ -81,10 +81,16 @@ void each_tensor(const c10::IValue& value, const std::function<void(const at::Te
 
 // Operators whose answer the host waits for.
 bool synchronizes(const c10::OperatorHandle& op, const Stack& stack, size_t first) {
-  static const auto* names = new std::unordered_set<std::string>{
-      "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal",
-      "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::masked_select",
-      "aten::_assert_async", "aten::bincount"};
+  static const auto* names = new std::unordered_set<std::string>{"aten::_local_scalar_dense",
+                                                                 "aten::nonzero",
+                                                                 "aten::is_nonzero",
+                                                                 "aten::equal",
+                                                                 "aten::_unique2",
+                                                                 "aten::unique_dim",
+                                                                 "aten::unique_consecutive",
+                                                                 "aten::masked_select",
+                                                                 "aten::_assert_async",
+                                                                 "aten::bincount"};
   const auto& name = op.operator_name().name;
   if (name == "aten::_assert_async") return false;
   if (names->count(name)) return true;
@@ -157,7 +163,8 @@ class Recorder {
     }
     for (const auto& taken : call.tape.taken()) graph.own_.insert(taken.address);
     for (const auto& value : *stack)
-      each_tensor(value, [&](const at::Tensor& tensor) { call.results.push_back(by_address(tensor)); });
+      each_tensor(value,
+                  [&](const at::Tensor& tensor) { call.results.push_back(by_address(tensor)); });
     graph.calls_.push_back(std::move(call));
   }
 
@@ -234,15 +241,15 @@ void Graph::capture_begin(PoolId pool, const std::string& mode) {
     observed = true;
   }
   // Memory that any stream of this capture takes comes from the graph's pool.
-  begin_allocate_to_pool(device_, pool_, [id = id_](c10::Stream stream) {
-    return capture_of(stream) == id;
-  });
+  begin_allocate_to_pool(device_, pool_,
+                         [id = id_](c10::Stream stream) { return capture_of(stream) == id; });
   recording_ = true;
 }
 
 void Graph::capture_end() {
   TORCH_CHECK(recording_, "CUDA graph capture has not begun.");
-  TORCH_CHECK(current_stream(device_) == *stream_, "Capture must end on the same stream it began on.");
+  TORCH_CHECK(current_stream(device_) == *stream_,
+              "Capture must end on the same stream it began on.");
   recording_ = false;
   end_allocate_to_pool(device_, pool_);
   {
@@ -259,9 +266,8 @@ void Graph::capture_end() {
   captured_ = true;
   if (spoiled_) throw_cuda_error(kCaptureInvalidated);
   if (calls_.empty())
-    TORCH_WARN(
-        "The CUDA Graph is empty. This usually means that the graph was ",
-        "attempted to be captured on wrong device or stream.");
+    TORCH_WARN("The CUDA Graph is empty. This usually means that the graph was ",
+               "attempted to be captured on wrong device or stream.");
   if (!keep_graph_) instantiate();
 }
 
@@ -271,8 +277,7 @@ void Graph::instantiate() {
 }
 
 void Graph::replay() {
-  TORCH_CHECK(captured_,
-              "Called CUDAGraph::replay without a preceding successful capture.");
+  TORCH_CHECK(captured_, "Called CUDAGraph::replay without a preceding successful capture.");
   if (!instantiated_) instantiate();
   const auto before = current_device();
   set_current_device(device_);

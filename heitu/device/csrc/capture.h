@@ -1,6 +1,6 @@
 // CUDA graphs. While a stream is captured, every operator that reaches the device on it runs and is
-// recorded at the kernel boundary: the operator, its arguments as plain addresses, and the memory it
-// took. A replay runs the recorded operators again on the same addresses.
+// recorded at the kernel boundary: the operator, its arguments as plain addresses, and the memory
+// it took. A replay runs the recorded operators again on the same addresses.
 //
 // On a GPU a captured operator does not run. Here it must, to know the form of its results, so what
 // it did to memory and random state that existed before the capture is undone at its end.

@@ -15,10 +15,9 @@ struct CudaError {
   const char* text;
 };
 constexpr CudaError kInitializationError{3, "initialization error"};
-constexpr CudaError kInvalidDevice{
-    101,
-    "invalid device ordinal\n"
-    "GPU device may be out of range, do you have enough GPUs?"};
+constexpr CudaError kInvalidDevice{101,
+                                   "invalid device ordinal\n"
+                                   "GPU device may be out of range, do you have enough GPUs?"};
 constexpr CudaError kCaptureUnsupported{900, "operation not permitted when stream is capturing"};
 constexpr CudaError kCaptureInvalidated{901,
                                         "operation failed due to a previous error during capture"};

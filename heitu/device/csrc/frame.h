@@ -116,8 +116,7 @@ class Frame {
   const at::Tensor& written(const at::Tensor& tensor) {
     for (int i = 0; i < count_; ++i) {
       if (slots_[i].original == &tensor) {
-        write_back_strided(*slots_[i].shadow.unsafeGetTensorImpl(),
-                           *tensor.unsafeGetTensorImpl());
+        write_back_strided(*slots_[i].shadow.unsafeGetTensorImpl(), *tensor.unsafeGetTensorImpl());
         break;
       }
     }

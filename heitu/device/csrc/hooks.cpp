@@ -36,9 +36,7 @@ struct CUDAHooks : public CUDAHooksInterface {
   bool supportsDepthwiseConvolutionWithCuDNN() const override { return true; }
   bool supportsBFloat16ConvolutionWithCuDNNv8() const override { return true; }
   double batchnormMinEpsilonCuDNN() const override { return 0.0; }
-  std::string showConfig() const override {
-    return "  - CUDA: emulated on the CPU by Heitu\n";
-  }
+  std::string showConfig() const override { return "  - CUDA: emulated on the CPU by Heitu\n"; }
 
   const Generator& getDefaultGenerator(DeviceIndex device) const override {
     return heitu::default_generator(device);

@@ -1,10 +1,9 @@
 #include "labels.h"
 
-#include <ATen/native/Resize.h>
-
 #include <ATen/NestedTensorImpl.h>
 #include <ATen/SparseCsrTensorImpl.h>
 #include <ATen/SparseCsrTensorUtils.h>
+#include <ATen/native/Resize.h>
 #include <ATen/native/SparseTensorUtils.h>
 #include <ATen/quantized/QTensorImpl.h>
 #include <c10/core/CPUAllocator.h>
@@ -104,16 +103,16 @@ DeviceMemoryScope::DeviceMemoryScope(c10::Device device) : previous_(scoped_devi
 DeviceMemoryScope::~DeviceMemoryScope() { scoped_device = previous_; }
 
 c10::DataPtr make_device_data_ptr(Block* block, size_t bytes, c10::Device device) {
-  auto host = c10::make_intrusive<StorageImpl>(
-      StorageImpl::use_byte_size_t(), bytes, host_data_ptr(block), &host_allocator(),
-      /*resizable=*/true);
+  auto host = c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), bytes,
+                                               host_data_ptr(block), &host_allocator(),
+                                               /*resizable=*/true);
   return owning_data_ptr(std::move(host), device);
 }
 
 c10::DataPtr allocate_device(size_t bytes, c10::Device device) {
-  auto host = c10::make_intrusive<StorageImpl>(
-      StorageImpl::use_byte_size_t(), bytes, device_memory(device.index(), bytes),
-      &host_allocator(), /*resizable=*/true);
+  auto host = c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), bytes,
+                                               device_memory(device.index(), bytes),
+                                               &host_allocator(), /*resizable=*/true);
   return owning_data_ptr(std::move(host), device);
 }
 

@@ -56,8 +56,8 @@ inline void write_back_strided(c10::TensorImpl& from, c10::TensorImpl& to) {
   const auto& pointer = storage->data_ptr();
   if (C10_UNLIKELY(host != pointer.get_context() && host->data_ptr().get() != pointer.get())) {
     // The kernel gave the shadow another storage (set_).
-    Access::storage(to) = c10::Storage(device_storage(
-        c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(host), to.device()));
+    Access::storage(to) = c10::Storage(
+        device_storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(host), to.device()));
   } else if (host == pointer.get_context()) {
     follow_host_storage(*storage);
   }

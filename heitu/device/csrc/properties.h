@@ -18,9 +18,9 @@ struct DeviceProperties {
   int max_threads_per_multi_processor = 2048;
   int max_threads_per_block = 1024;
   int warp_size = 32;
-  size_t shared_memory_per_block = 49152;           // bytes
-  size_t shared_memory_per_block_optin = 232448;    // bytes
-  size_t shared_memory_per_multiprocessor = 233472; // bytes
+  size_t shared_memory_per_block = 49152;            // bytes
+  size_t shared_memory_per_block_optin = 232448;     // bytes
+  size_t shared_memory_per_multiprocessor = 233472;  // bytes
   int regs_per_multiprocessor = 65536;
   size_t l2_cache_size = 62914560;  // bytes
   int clock_rate = 1980000;         // kHz

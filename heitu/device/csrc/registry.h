@@ -43,7 +43,7 @@ struct KernelTableRegistration {
 
 }  // namespace heitu
 
-#define HEITU_KERNELS(area)                                                                     \
-  static void heitu_kernels_##area(::heitu::KernelTable&);                                      \
+#define HEITU_KERNELS(area)                                                                      \
+  static void heitu_kernels_##area(::heitu::KernelTable&);                                       \
   static const ::heitu::KernelTableRegistration heitu_registration_##area(heitu_kernels_##area); \
   static void heitu_kernels_##area([[maybe_unused]] ::heitu::KernelTable& m)

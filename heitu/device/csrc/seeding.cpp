@@ -20,15 +20,12 @@ void set_host_state(const at::Generator& source) {
 
 }  // namespace
 
-SeededScope::SeededScope(c10::DeviceIndex device)
-    : lock_(host_generator_mutex()), device_(device) {
+SeededScope::SeededScope(c10::DeviceIndex device) : lock_(host_generator_mutex()), device_(device) {
   saved_ = at::detail::getDefaultCPUGenerator().clone();
   set_host_state(cpu_generator_from(*generator_or_default(std::nullopt, device)));
 }
 
-SeededScope::~SeededScope() {
-  set_host_state(saved_);
-}
+SeededScope::~SeededScope() { set_host_state(saved_); }
 
 void SeededScope::replace(c10::IValue& generator) {
   if (!generator.isGenerator()) return;

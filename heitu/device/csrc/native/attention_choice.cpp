@@ -1,5 +1,7 @@
 // Which kernel scaled_dot_product_attention takes: CUDA's rules, so that sdpa_kernel() and its
 // refusals behave. What the fused kernels share is asked of PyTorch itself.
+#include "attention_choice.h"
+
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/native/transformers/attention.h>
@@ -11,7 +13,6 @@
 #include "../prelude.h"
 #include "../properties.h"
 #include "../registry.h"
-#include "attention_choice.h"
 
 namespace heitu {
 namespace {
