@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 aten = torch.ops.aten
@@ -235,7 +235,7 @@ def packed(dtype: torch.dtype, key_heads: int = 4) -> tuple[Tensor, Tensor, Tens
     q = leaf(sum(LENGTHS_Q), 4, 16, dtype=dtype)
     k, v = (leaf(sum(LENGTHS_K), key_heads, 16, dtype=dtype) for _ in range(2))
     bounds = [
-        F.pad(torch.tensor(lengths).cumsum(0), (1, 0)).to(torch.int32).cuda()
+        functional.pad(torch.tensor(lengths).cumsum(0), (1, 0)).to(torch.int32).cuda()
         for lengths in (LENGTHS_Q, LENGTHS_K)
     ]
     return q, k, v, bounds[0], bounds[1]
@@ -353,7 +353,7 @@ def test_nested(dtype: torch.dtype, name: str, causal: bool) -> None:
     nested = [torch.nested.as_nested_tensor(part).transpose(1, 2) for part in parts]
     grads_wanted = name == "Flash"
     with torch.set_grad_enabled(grads_wanted), sdpa_kernel(getattr(SDPBackend, f"{name.upper()}_ATTENTION")):
-        out = F.scaled_dot_product_attention(*nested, is_causal=causal)
+        out = functional.scaled_dot_product_attention(*nested, is_causal=causal)
     rows = out.transpose(1, 2).unbind()
     seeds = [torch.randn_like(row) for row in rows]
     for n, row in enumerate(rows):
@@ -409,11 +409,15 @@ def test_sdpa_kernel(backend: SDPBackend, name: str, head_dim: int) -> None:
     torch.manual_seed(0)
     q, k, v = (leaf(2, 4, 8, head_dim) for _ in range(3))
     if head_dim % 8 and backend != SDPBackend.FLASH_ATTENTION:
-        with sdpa_kernel(backend), pytest.warns(UserWarning), pytest.raises(RuntimeError):
-            F.scaled_dot_product_attention(q, k, v)
+        with (
+            sdpa_kernel(backend),
+            pytest.warns(UserWarning, match="not used because"),
+            pytest.raises(RuntimeError),
+        ):
+            functional.scaled_dot_product_attention(q, k, v)
         return
     with sdpa_kernel(backend):
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     expected, _ = attention(q, k, v, mask=allowed(8, 8, None, 0, 0))
     assert head_dim % 8 or name in type(out.grad_fn).__name__
     assert_close(out, expected, 5e-3)
@@ -424,17 +428,19 @@ def test_forced_kernel_that_cannot_serve() -> None:
     q = torch.randn(2, 4, 8, 16, device="cuda")
     with (
         sdpa_kernel(SDPBackend.FLASH_ATTENTION),
-        pytest.warns(UserWarning, match="Expected query, key and value to all be of dtype: {Half, BFloat16}"),
-        pytest.raises(RuntimeError, match="No available kernel. Aborting execution."),
+        pytest.warns(
+            UserWarning, match=r"Expected query, key and value to all be of dtype: \{Half, BFloat16\}"
+        ),
+        pytest.raises(RuntimeError, match=r"No available kernel\. Aborting execution\."),
     ):
-        F.scaled_dot_product_attention(q, q, q)
+        functional.scaled_dot_product_attention(q, q, q)
 
 
 def test_boolean_mask_through_the_public_function() -> None:
     torch.manual_seed(0)
     q, k, v = (leaf(2, 4, 7, 16, dtype=torch.float32) for _ in range(3))
     mask = torch.rand(2, 1, 7, 7, device="cuda") > 0.3
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     expected, _ = attention(q, k, v, mask=mask.cpu())
     assert "Efficient" in type(out.grad_fn).__name__
     assert_close(out, expected, 1e-5)
@@ -444,7 +450,7 @@ def test_boolean_mask_through_the_public_function() -> None:
 def test_grouped_query_attention() -> None:
     torch.manual_seed(0)
     q, k, v = leaf(2, 8, 6, 16), leaf(2, 2, 6, 16), leaf(2, 2, 6, 16)
-    out = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    out = functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     expected, _ = attention(q, k, v)
     assert "Flash" in type(out.grad_fn).__name__
     assert_close(out, expected, 5e-3)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 aten = torch.ops.aten
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -55,7 +55,9 @@ def test_parts_of_sync_batch_norm(dtype: torch.dtype, shape: tuple[int, ...]) ->
     whole = torch.cat(halves).cpu().double().requires_grad_()
     expected_mean, expected_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     w, b = (t.cpu().double().requires_grad_() for t in (weight, bias))
-    expected = F.batch_norm(whole, expected_mean, expected_var, w, b, training=True, momentum=0.1, eps=1e-5)
+    expected = functional.batch_norm(
+        whole, expected_mean, expected_var, w, b, training=True, momentum=0.1, eps=1e-5
+    )
     assert all(t.dtype == dtype for t in outputs)
     assert_close(torch.cat(outputs), expected, TOLERANCE[dtype])
     assert_close(running_mean, expected_mean, TOLERANCE[dtype])
@@ -100,7 +102,7 @@ def test_cudnn_batch_norm(dtype: torch.dtype) -> None:
     assert reserve.dtype == torch.uint8
     inputs = [t.detach().cpu().double().requires_grad_() for t in (x, weight, bias)]
     wanted_mean, wanted_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
-    expected = F.batch_norm(inputs[0], wanted_mean, wanted_var, *inputs[1:], training=True)
+    expected = functional.batch_norm(inputs[0], wanted_mean, wanted_var, *inputs[1:], training=True)
     assert_close(out, expected, TOLERANCE[dtype])
     assert_close(mean, wanted_mean, TOLERANCE[dtype])
     seed = torch.randn_like(out)
@@ -122,10 +124,10 @@ def test_cudnn_convolution(transposed: bool) -> None:
     inputs = [t.clone().requires_grad_() for t in (x, weight)]
     if transposed:
         out = torch.cudnn_convolution_transpose(*leaves, [1, 1], [1, 1], *tail)
-        expected = F.conv_transpose2d(*inputs, stride=2, padding=1, output_padding=1, groups=2)
+        expected = functional.conv_transpose2d(*inputs, stride=2, padding=1, output_padding=1, groups=2)
     else:
         out = torch.cudnn_convolution(*leaves, [1, 1], *tail)
-        expected = F.conv2d(*inputs, stride=2, padding=1, groups=2)
+        expected = functional.conv2d(*inputs, stride=2, padding=1, groups=2)
     assert_close(out, expected, 1e-4)
     seed = torch.randn_like(out)
     ours = torch.autograd.grad(out, leaves, seed)
@@ -143,9 +145,9 @@ def test_fused_convolutions() -> None:
     )
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     out = torch.cudnn_convolution_relu(x.cuda(), weight.cuda(), bias.cuda(), *geometry)
-    assert_close(out, F.conv2d(x, weight, bias, padding=1).relu(), 1e-4)
+    assert_close(out, functional.conv2d(x, weight, bias, padding=1).relu(), 1e-4)
     out = torch.cudnn_convolution_add_relu(x.cuda(), weight.cuda(), z.cuda(), 0.5, bias.cuda(), *geometry)
-    assert_close(out, (F.conv2d(x, weight, bias, padding=1) + 0.5 * z).relu(), 1e-4)
+    assert_close(out, (functional.conv2d(x, weight, bias, padding=1) + 0.5 * z).relu(), 1e-4)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -154,7 +156,7 @@ def test_depthwise_convolution(dims: int) -> None:
     x, weight, bias = torch.randn(2, 3, *[7] * dims), torch.randn(6, 1, *[3] * dims), torch.randn(6)
     operator = torch._C._nn._conv_depthwise2d if dims == 2 else torch._C._nn.conv_depthwise3d
     out = operator(x.cuda(), weight.cuda(), [3] * dims, bias.cuda(), [1] * dims, [1] * dims, [1] * dims)
-    reference: Any = F.conv2d if dims == 2 else F.conv3d
+    reference: Any = functional.conv2d if dims == 2 else functional.conv3d
     assert_close(out, reference(x, weight, bias, padding=1, groups=3), 1e-4)
 
 
@@ -170,14 +172,17 @@ def test_ctc_loss(targets_on: str, lengths_on: str, target_dtype: torch.dtype, r
     targets = torch.randint(1, 5, (9,), dtype=target_dtype)
     leaf, reference = logits.cuda().requires_grad_(), logits.clone().requires_grad_()
     log_probs = leaf.log_softmax(2)
-    out = F.ctc_loss(
+    out = functional.ctc_loss(
         log_probs, targets.to(targets_on), lengths.to(lengths_on), target_lengths.to(lengths_on),
         reduction=reduction,
     )  # fmt: skip
-    expected = F.ctc_loss(reference.log_softmax(2), targets, lengths, target_lengths, reduction=reduction)
+    expected = functional.ctc_loss(
+        reference.log_softmax(2), targets, lengths, target_lengths, reduction=reduction
+    )
     out.sum().backward()
     expected.sum().backward()
-    assert leaf.grad is not None and reference.grad is not None
+    assert leaf.grad is not None
+    assert reference.grad is not None
     assert_close(out, expected, 1e-5)
     assert_close(leaf.grad, reference.grad, 1e-5)
     by_cudnn = torch._use_cudnn_ctc_loss(log_probs, targets.to(targets_on), [12] * 3, [3, 4, 2], 0)
@@ -190,8 +195,8 @@ def test_grids() -> None:
     leaves = [t.cuda().requires_grad_() for t in (theta, x)]
     inputs = [t.clone().requires_grad_() for t in (theta, x)]
     out = torch.cudnn_grid_sampler(leaves[1], torch.cudnn_affine_grid_generator(leaves[0], 2, 3, 6, 7))
-    expected = F.grid_sample(
-        inputs[1], F.affine_grid(inputs[0], [2, 3, 6, 7], align_corners=True), align_corners=True
+    expected = functional.grid_sample(
+        inputs[1], functional.affine_grid(inputs[0], [2, 3, 6, 7], align_corners=True), align_corners=True
     )
     assert_close(out, expected, 1e-10)
     seed = torch.randn_like(out)
@@ -286,9 +291,9 @@ def test_scaled_mm_bias_and_limits() -> None:
         torch._scaled_mm(float8(16, 8), float8(16, 8).t(), one, one, out_dtype=torch.bfloat16)
     with pytest.raises(RuntimeError, match="Invalid scaling configuration"):
         torch._scaled_mm(a, b, torch.ones(3, 1, device="cuda"), one, out_dtype=torch.bfloat16)
+    e5m2 = float8(16, 32, dtype=torch.float8_e5m2)
     with pytest.raises(ValueError, match="Multiplication of two Float8_e5m2 matrices is not supported"):
-        e5m2 = torch.float8_e5m2
-        torch._scaled_mm(float8(16, 32, dtype=e5m2), float8(16, 32, dtype=e5m2).t(), one, one)
+        torch._scaled_mm(e5m2, e5m2.t(), one, one)
 
 
 @pytest.mark.parametrize("case", ["2d by 3d", "3d by 2d", "2d by 2d", "3d by 3d"])
@@ -353,7 +358,7 @@ def test_int4_weights(inner_tiles: int) -> None:
 # ---- where the CPU's kernel refuses ----
 
 
-@pytest.mark.parametrize("operator", [F.softmax, F.log_softmax])
+@pytest.mark.parametrize("operator", [functional.softmax, functional.log_softmax])
 def test_softmax_of_half_into_float(operator: Callable[..., Tensor]) -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 9).half()
@@ -366,7 +371,7 @@ def test_softmax_of_half_into_float(operator: Callable[..., Tensor]) -> None:
     (grad,) = torch.autograd.grad(out, leaf, seed)
     assert grad.dtype == torch.float16
     assert_close(grad, torch.autograd.grad(expected, reference, seed.cpu())[0], 1e-3)
-    raw = torch._softmax if operator is F.softmax else torch._log_softmax
+    raw = torch._softmax if operator is functional.softmax else torch._log_softmax
     with pytest.raises(RuntimeError, match="conversion is supported for Half type only"):
         raw(leaf.float(), 1, True)
 
@@ -409,7 +414,7 @@ def test_rms_norm_backward(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(2, 3, 8, dtype=dtype), torch.randn(8, dtype=dtype)
     reference = [t.double().requires_grad_() for t in (x, weight)]
-    expected = F.rms_norm(reference[0], [8], reference[1], eps=1e-6)
+    expected = functional.rms_norm(reference[0], [8], reference[1], eps=1e-6)
     seed = torch.randn_like(x)
     wanted = torch.autograd.grad(expected, reference, seed.double())
     rstd = (x.double().square().mean(-1, keepdim=True) + 1e-6).rsqrt()

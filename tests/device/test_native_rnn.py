@@ -105,8 +105,22 @@ def test_module(mode: str, dtype: torch.dtype, cudnn: bool) -> None:
     actual.float().square().sum().backward()
     expected.square().sum().backward()
     for parameter, wanted in zip(net.parameters(), reference.parameters(), strict=True):
-        assert parameter.grad is not None and wanted.grad is not None
+        assert parameter.grad is not None
+        assert wanted.grad is not None
         assert_close(parameter.grad, wanted.grad, 20 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("cudnn", [False, True])
+def test_autocast_runs_networks_in_the_lower_precision(cudnn: bool) -> None:
+    net = torch.nn.LSTM(5, 7, num_layers=2).cuda()
+    x = torch.randn(6, 4, 5, device="cuda")
+    expected = net(x)[0]
+    with torch.autocast("cuda", dtype=torch.float16), torch.backends.cudnn.flags(enabled=cudnn):
+        actual = net(x)[0]
+    assert actual.dtype == torch.float16
+    assert_close(actual, expected.cpu(), 1e-2)
+    actual.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in net.parameters())
 
 
 def test_dropout_is_determined_by_its_state() -> None:
@@ -214,6 +228,6 @@ def test_lstm_cell_with_one_gradient(output: int) -> None:
 def test_cell_sizes_are_checked() -> None:
     gates, cx = torch.randn(3, 20, device="cuda"), torch.randn(3, 4, device="cuda")
     with pytest.raises(
-        RuntimeError, match="Expected tensor for argument #5 .prev_hidden. to have 15 elements"
+        RuntimeError, match=r"Expected tensor for argument #5 .prev_hidden. to have 15 elements"
     ):
         aten._thnn_fused_lstm_cell(gates, gates, cx)

@@ -109,9 +109,9 @@ int64_t increment(const Inputs& in) {
   return static_cast<int64_t>(in.size()) * in.query[0].size(1) * kFlashWordsPerThread;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Tensor, Tensor> nested_flash(
-    const Tensor& query, const Tensor& key, const Tensor& value, double dropout, bool causal,
-    bool /*return_debug_mask*/, std::optional<double> scale) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt, Tensor, Tensor, Tensor>
+nested_flash(const Tensor& query, const Tensor& key, const Tensor& value, double dropout,
+             bool causal, bool /*return_debug_mask*/, std::optional<double> scale) {
   TORCH_CHECK(is_reduced_float(query.scalar_type()),
               "FlashAttention only support fp16 and bf16 data type");
   const OnHost host(query);
@@ -164,11 +164,9 @@ std::tuple<Tensor, Tensor, Tensor> nested_flash_backward(
 }
 
 // Inference only: CUDA's choice never trains nested tensors with it.
-std::tuple<Tensor, Tensor, Tensor, Tensor> nested_efficient(const Tensor& query, const Tensor& key,
-                                                     const Tensor& value,
-                                                     const OptionalTensor& attn_bias,
-                                                     bool compute_logsumexp, double dropout,
-                                                     bool causal, std::optional<double> scale) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> nested_efficient(
+    const Tensor& query, const Tensor& key, const Tensor& value, const OptionalTensor& attn_bias,
+    bool compute_logsumexp, double dropout, bool causal, std::optional<double> scale) {
   TORCH_CHECK(!attn_bias.has_value() || !attn_bias->defined(),
               "Efficient attention of nested tensors takes no attn_mask");
   const OnHost host(query);

@@ -145,11 +145,12 @@ void check_flash(const Tensor& q, const Tensor& k, const Tensor& v, bool packed)
 }
 
 FlashOutput varlen_flash(const Tensor& query, const Tensor& key, const Tensor& value,
-                  const OptionalTensor& cum_seq_q, const OptionalTensor& cum_seq_k, double dropout,
-                  bool causal, bool return_debug_mask, std::optional<double> scale,
-                  std::optional<int64_t> left, std::optional<int64_t> right,
-                  const OptionalTensor& seqused_k, const OptionalTensor& alibi,
-                  const OptionalTensor& block_table, OptionalTensor into) {
+                         const OptionalTensor& cum_seq_q, const OptionalTensor& cum_seq_k,
+                         double dropout, bool causal, bool return_debug_mask,
+                         std::optional<double> scale, std::optional<int64_t> left,
+                         std::optional<int64_t> right, const OptionalTensor& seqused_k,
+                         const OptionalTensor& alibi, const OptionalTensor& block_table,
+                         OptionalTensor into) {
   const bool packed = cum_seq_q.has_value() && cum_seq_q->defined();
   check_flash(query, key, value, packed);
   const OnHost host(query);
@@ -200,8 +201,9 @@ FlashTuple flash_forward(const Tensor& query, const Tensor& key, const Tensor& v
 #if !HEITU_TORCH_AT_LEAST(2, 12)
   const OptionalTensor block_table;
 #endif
-  FlashOutput r = varlen_flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, return_debug_mask,
-                        scale, left, right, seqused_k, alibi, block_table, std::nullopt);
+  FlashOutput r =
+      varlen_flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, return_debug_mask,
+                   scale, left, right, seqused_k, alibi, block_table, std::nullopt);
   return {r.output, r.logsumexp, r.rng_state, r.unused, r.debug};
 }
 
@@ -214,8 +216,8 @@ Tensor flash_forward_into(Tensor& out, const Tensor& query, const Tensor& key, c
                           const OptionalTensor& block_table,
                           std::optional<int64_t> /*num_splits*/) {
   TORCH_CHECK(dropout == 0, "_flash_attention_forward_no_dropout_inplace does not support dropout");
-  return varlen_flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, false, scale, left, right,
-               seqused_k, alibi, block_table, out)
+  return varlen_flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, false, scale, left,
+                      right, seqused_k, alibi, block_table, out)
       .logsumexp;
 }
 
@@ -308,9 +310,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt> efficient_f
   const int64_t heads = query.size(2);
   AttentionRule rule = efficient_rule(query, dropout, mask_type, scale, window_size);
   rule.random.state = draw_dropout(query, dropout, batch.size() * heads * max_q * max_k);
-  const int64_t rows = compute_logsumexp ? (max_q + kVarlenAlignment - 1) / kVarlenAlignment *
-                                               kVarlenAlignment
-                                         : 0;
+  const int64_t rows =
+      compute_logsumexp ? (max_q + kVarlenAlignment - 1) / kVarlenAlignment * kVarlenAlignment : 0;
   const Tensor output = at::empty({q.size(0), q.size(1), heads, v.size(3)}, q.options());
   const Tensor lse = at::full({batch.size(), heads, rows}, std::numeric_limits<float>::infinity(),
                               q.options().dtype(at::kFloat));

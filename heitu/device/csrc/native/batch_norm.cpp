@@ -130,10 +130,10 @@ Tensor backward_elemt(const Tensor& grad_out, const Tensor& input, const Tensor&
 // ---- cuDNN's: statistics in float, and a reserve space, empty here ----
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> cudnn_norm(const Tensor& input, const Tensor& weight,
-                                                 const OptionalTensor& bias,
-                                                 const OptionalTensor& running_mean,
-                                                 const OptionalTensor& running_var, bool training,
-                                                 double momentum, double eps) {
+                                                      const OptionalTensor& bias,
+                                                      const OptionalTensor& running_mean,
+                                                      const OptionalTensor& running_var,
+                                                      bool training, double momentum, double eps) {
   const OnHost host(input);
   const auto optional = [&](const OptionalTensor& t) -> OptionalTensor {
     return t.has_value() && t->defined() ? OptionalTensor(host.view(t)) : std::nullopt;
@@ -145,13 +145,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cudnn_norm(const Tensor& input, const
   return {host.result(output), host.result(mean), host.result(invstd), host.result(reserve)};
 }
 
-std::tuple<Tensor, Tensor, Tensor> cudnn_norm_backward(const Tensor& input, const Tensor& grad_output,
-                                                  const Tensor& weight,
-                                                  const OptionalTensor& running_mean,
-                                                  const OptionalTensor& running_var,
-                                                  const OptionalTensor& save_mean,
-                                                  const OptionalTensor& save_invstd, double eps,
-                                                  const Tensor& /*reserve*/) {
+std::tuple<Tensor, Tensor, Tensor> cudnn_norm_backward(
+    const Tensor& input, const Tensor& grad_output, const Tensor& weight,
+    const OptionalTensor& running_mean, const OptionalTensor& running_var,
+    const OptionalTensor& save_mean, const OptionalTensor& save_invstd, double eps,
+    const Tensor& /*reserve*/) {
   const OnHost host(input);
   auto [grad_input, grad_weight, grad_bias] = at::native_batch_norm_backward(
       host.view(grad_output), host.view(input), host.view(weight), host.view(running_mean),

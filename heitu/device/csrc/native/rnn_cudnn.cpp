@@ -1,5 +1,6 @@
 // The operators behind nn.RNN, nn.LSTM and nn.GRU when cuDNN is enabled.
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/native/RNN.h>
 
 #include "../prelude.h"
@@ -340,6 +341,26 @@ void rnn_packed(Tensor& output, Tensor& hy, const Tensor& data, const Tensor& ba
   std::tie(output, hy, std::ignore) = run<mode>(data, sizes, hx, Tensor(), params, biased,
                                                 num_layers, dropout, train, bidirectional, false);
 }
+
+// Under autocast networks run in the lower precision: PyTorch registers this with its CUDA library.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> autocast_cudnn_rnn(
+    const Tensor& input, TensorList weight, int64_t weight_stride, const OptionalTensor& /*buffer*/,
+    const Tensor& hx, const OptionalTensor& cx, int64_t mode, c10::SymInt hidden_size,
+    c10::SymInt proj_size, int64_t num_layers, bool batch_first, double dropout, bool train,
+    bool bidirectional, c10::SymIntArrayRef batch_sizes, const OptionalTensor& dropout_state) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCUDA);
+  const auto type = at::autocast::get_autocast_dtype(at::kCUDA);
+  const auto lower = [&](const Tensor& t) { return at::autocast::cached_cast(type, t, at::kCUDA); };
+  std::vector<Tensor> weights;
+  for (const Tensor& w : weight) weights.push_back(lower(w));
+  return at::_cudnn_rnn_symint(
+      lower(input), weights, weight_stride, std::nullopt, lower(hx),
+      cx.has_value() && cx->defined() ? OptionalTensor(lower(*cx)) : std::nullopt, mode,
+      hidden_size, proj_size, num_layers, batch_first, dropout, train, bidirectional, batch_sizes,
+      dropout_state);
+}
+
+TORCH_LIBRARY_IMPL(aten, AutocastCUDA, m) { m.impl("_cudnn_rnn", TORCH_FN(autocast_cudnn_rnn)); }
 
 [[maybe_unused]] const bool stubs_registered = [] {
   at::native::lstm_cudnn_stub.set_cuda_dispatch_ptr(lstm);

@@ -59,7 +59,9 @@ void each_part(const RnnShape& shape, bool dropout, std::vector<RnnLayerSaved>& 
   }
 }
 
-Tensor gate_columns(const Tensor& t, int64_t start, int64_t width) { return t.narrow(1, start, width); }
+Tensor gate_columns(const Tensor& t, int64_t start, int64_t width) {
+  return t.narrow(1, start, width);
+}
 
 }  // namespace
 
