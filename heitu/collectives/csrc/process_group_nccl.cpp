@@ -1,5 +1,7 @@
 #include "process_group_nccl.h"
 
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+
 #include "capture.h"
 #include "reduction.h"
 #include "streams.h"
@@ -430,15 +432,19 @@ void ProcessGroupNccl::eagerConnectSingleDevice(at::Device device) {
 }
 
 c10::intrusive_ptr<c10d::Backend> ProcessGroupNccl::split(
-    const c10::intrusive_ptr<c10d::Store>& store, const std::vector<int>& ranks,
+    const c10::intrusive_ptr<c10d::Store>& /*store*/, const std::vector<int>& ranks,
     const c10::intrusive_ptr<c10d::Backend::Options>& options) {
   const auto place = std::find(ranks.begin(), ranks.end(), rank_);
   ++splits_;
   if (place == ranks.end()) return nullptr;
   TORCH_CHECK(options && options->backend == "nccl",
               "backend options not defined or not of type ProcessGroupNCCL.Options");
-  auto child = c10::make_intrusive<ProcessGroupNccl>(store, static_cast<int>(place - ranks.begin()),
-                                                     static_cast<int>(ranks.size()), options);
+  // Not the store that is given: its prefix is the child's name, which may differ between ranks.
+  // Splits are collective, so all ranks count alike, and children of one split share no rank.
+  const auto prefix = c10::str("split/", splits_, "/", ranks.front());
+  auto child = c10::make_intrusive<ProcessGroupNccl>(
+      c10::make_intrusive<c10d::PrefixStore>(prefix, store_),
+      static_cast<int>(place - ranks.begin()), static_cast<int>(ranks.size()), options);
   if (const auto bound = getBoundDeviceId()) child->setBoundDeviceId(bound);
   return child;
 }
