@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from types import ModuleType
+from typing import Any
 from uuid import UUID
 
-from heitu.device.activation import device_uuid
+from heitu.device.activation import device_uuid, visible_indices
 from heitu.settings import settings
 
 
@@ -49,7 +49,7 @@ class CudaDeviceProperties:
         )
 
 
-def install(torch_c: ModuleType, core: ModuleType) -> None:
+def install(torch_c: Any, core: Any) -> None:
     """Supplies devices and their properties."""
     memory = settings.memory
     for index in range(core.device_count()):
@@ -61,9 +61,12 @@ def install(torch_c: ModuleType, core: ModuleType) -> None:
     @cache
     def get_device_properties(device: int) -> CudaDeviceProperties:
         facts = core.properties(device)
-        own = {"uuid": UUID(device_uuid(device)), "pci_bus_id": device + 1}
+        physical = visible_indices()[device]
+        own: dict[str, Any] = {"uuid": UUID(device_uuid(physical)), "pci_bus_id": physical + 1}
         names = [field.name for field in dataclasses.fields(CudaDeviceProperties)]
-        return CudaDeviceProperties(**own, **{name: getattr(facts, name) for name in names if hasattr(facts, name)})
+        return CudaDeviceProperties(
+            **own, **{name: getattr(facts, name) for name in names if hasattr(facts, name)}
+        )
 
     def exchange_device(device: int) -> int:
         if device < 0:
