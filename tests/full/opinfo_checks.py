@@ -347,9 +347,9 @@ class Pair:
             ]
             if not outputs or not copies.leaves:
                 return outputs, ()
-            torch.manual_seed(1)
+            numbers = torch.Generator().manual_seed(1)  # the default one tells whether the entry draws
             with torch.no_grad():
-                gradients = [_gradient(output) for output in outputs]
+                gradients = [_gradient(output, numbers) for output in outputs]
             grads = torch.autograd.grad(outputs, copies.leaves, gradients, allow_unused=True)
             return outputs, grads
 
@@ -422,12 +422,12 @@ class Pair:
         return brief(device.error) if device.error is not None else ""
 
 
-def _gradient(output: Tensor) -> Tensor:
+def _gradient(output: Tensor, numbers: torch.Generator) -> Tensor:
     """The same random numbers on every device, of the form of the output."""
     if output.layout is not torch.strided or output.is_nested:
         return torch.ones_like(output)
     wide = WIDER.get(output.dtype, output.dtype)
-    drawn = torch.rand(output.shape, dtype=wide).to(output.dtype)
+    drawn = torch.rand(output.shape, generator=numbers, dtype=wide).to(output.dtype)
     return drawn.to(output.device)
 
 

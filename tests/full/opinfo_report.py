@@ -12,10 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-COMMAND = "python -m tests.full.opinfo_sweep --fresh"
-# Why a finding is what it should be; the first that matches (kind, entry, dtype, problem).
-ACCEPTED: tuple[tuple[str, str], ...] = ()
-
 
 class Mark(NamedTuple):
     """How many of how many, and the share that is asked for."""
@@ -37,8 +33,10 @@ class Mark(NamedTuple):
 class Report:
     """What the records of a sweep say."""
 
-    def __init__(self, records: Iterable[dict[str, Any]], seconds: float) -> None:
+    def __init__(self, records: Iterable[dict[str, Any]], seconds: float, command: str, samples: int) -> None:
         self._seconds = seconds
+        self._command = command
+        self._samples = samples  # at most, of an entry in a dtype
         self._pairs: dict[tuple[str, str], dict[str, Any]] = {}
         self._errors: dict[str, list[str]] = {}
         for record in records:
@@ -122,7 +120,8 @@ class Report:
         """conformance.md and conformance.json in `folder`."""
         about = {
             "date": datetime.date.today().isoformat(),
-            "command": COMMAND,
+            "command": self._command,
+            "samples": self._samples,
             "torch": version("torch"),
             "machine": f"{platform.machine()}, {_processor()}",
             "seconds": round(self._seconds),

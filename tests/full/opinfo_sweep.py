@@ -146,7 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
         for done, shard in enumerate(pool.map(_run, shards), 1):
             print(f"{done}/{len(shards)} {shard.names[-1]}", file=sys.stderr)
     records = [record for shard in shards for record in shard.records()]
-    report = Report(records, time.monotonic() - started)
+    shown = f"python -m tests.full.opinfo_sweep --fresh --first {options.first} --later {options.later}"
+    report = Report(records, time.monotonic() - started, shown, options.first + options.later)
     print(report.table())
     if not options.no_report:
         report.write(options.report)
