@@ -183,10 +183,12 @@ class Comparison:
             coarse = device.dtype == torch.bfloat16
             tolerance = {"rtol": 4e-2, "atol": 4e-2} if coarse else {"rtol": 5e-3, "atol": 5e-3}
             device = device.to(host.dtype)
-            limit = torch.finfo(torch.bfloat16 if coarse else torch.float16).max
-            if host.is_complex():
-                host, device = torch.view_as_real(host), torch.view_as_real(device)
-            host = torch.where(host.abs() > limit, host.sign() * torch.inf, host)
+            # Near the end of the narrow dtype's range, steps in between may leave it.
+            limit = torch.finfo(torch.bfloat16 if coarse else torch.float16).max / 4
+            near = (
+                (torch.view_as_real(host).abs() > limit).any(-1) if host.is_complex() else host.abs() > limit
+            )
+            host, device = host.masked_fill(near, 0), device.masked_fill(near, 0)
         try:
             torch.testing.assert_close(device, host, equal_nan=True, **tolerance)
         except AssertionError as error:
@@ -319,7 +321,10 @@ class Pair:
             if shared:
                 comparison.say("does not raise " + brief(host.error))
         elif host.error is not None and device.error is not None:
-            if not shared:
+            same = str(device.error) == str(host.refused) and not isinstance(
+                host.refused, NotImplementedError
+            )
+            if host.refused is not None and not shared and not same:
                 comparison.say("raises " + brief(device.error))
             elif type(host.error) is not type(device.error):
                 comparison.say(f"raises {brief(device.error)} instead of {brief(host.error)}")
