@@ -80,7 +80,7 @@ void bind_group(py::module_& m, const py::object& base) {
       .def("_shutdown", &ProcessGroupNccl::shutdown, NoGil())
       .def("_extend_next", &ProcessGroupNccl::extend_next)
       .def("_set_enable_nan_check", &ProcessGroupNccl::set_nan_check, py::arg("enable_nan_check"))
-      .def("get_error", &ProcessGroupNccl::getError)
+      .def("get_error", &ProcessGroupNccl::getError, NoGil())
       .def("comm_split_count", &ProcessGroupNccl::splits)
       .def_property_readonly("options", &ProcessGroupNccl::getBackendOptions)
       .def_property_readonly("uid", &ProcessGroupNccl::getGroupUid)

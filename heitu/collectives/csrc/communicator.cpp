@@ -12,6 +12,8 @@ namespace heitu {
 
 namespace {
 
+constexpr const char* kAborted = "The communicator was aborted.";
+
 struct Header {
   Label label;
   int64_t bytes;
@@ -49,7 +51,7 @@ void check_agreement(const Header& own, const Header& theirs, int rank, int peer
 // works.
 class Wire::Transfers {
  public:
-  explicit Transfers(Wire& wire) : wire_(wire) {}
+  Transfers(Wire& wire, c10d::Backend* gloo) : wire_(wire), gloo_(gloo) {}
   ~Transfers() {
     std::lock_guard<std::mutex> lock(wire_.mutex_);
     auto& all = wire_.pending_;
@@ -61,8 +63,8 @@ class Wire::Transfers {
 
   void start(bool sending, const Parcel& parcel, int tag) {
     std::vector<at::Tensor> tensors{at::from_blob(parcel.data, {parcel.bytes}, at::kByte)};
-    auto work = sending ? wire_.gloo_->send(tensors, parcel.peer, tag)
-                        : wire_.gloo_->recv(tensors, parcel.peer, tag);
+    auto work =
+        sending ? gloo_->send(tensors, parcel.peer, tag) : gloo_->recv(tensors, parcel.peer, tag);
     works_.push_back(work);
     std::lock_guard<std::mutex> lock(wire_.mutex_);
     if (wire_.aborted_) work->abort();
@@ -74,8 +76,7 @@ class Wire::Transfers {
         deadline - std::chrono::steady_clock::now());
     const bool whole = works_[index]->wait(std::max(left, std::chrono::milliseconds(1)));
     std::lock_guard<std::mutex> lock(wire_.mutex_);
-    if (!whole || wire_.aborted_)
-      C10_THROW_ERROR(DistBackendError, "The communicator was aborted.");
+    if (!whole || wire_.aborted_) C10_THROW_ERROR(DistBackendError, kAborted);
   }
 
   void finish_all(Deadline deadline) {
@@ -84,14 +85,16 @@ class Wire::Transfers {
 
  private:
   Wire& wire_;
+  c10d::Backend* gloo_;
   std::vector<c10::intrusive_ptr<c10d::Work>> works_;
 };
 
 void Wire::exchange(c10::ArrayRef<Parcel> outgoing, c10::ArrayRef<Parcel> incoming, Label label,
                     int channel, Deadline deadline) {
   const int header_tag = 2 * channel;
+  const auto gloo = opened();  // outlives the transfers, also when this is aborted meanwhile
   std::vector<Header> sent(outgoing.size()), received(incoming.size());
-  Transfers sends(*this), headers(*this), receives(*this);
+  Transfers sends(*this, gloo.get()), headers(*this, gloo.get()), receives(*this, gloo.get());
   for (size_t i = 0; i < incoming.size(); ++i) {
     if (incoming[i].peer != rank_)
       headers.start(false, {incoming[i].peer, &received[i], sizeof(Header)}, header_tag);
@@ -120,10 +123,20 @@ void Wire::exchange(c10::ArrayRef<Parcel> outgoing, c10::ArrayRef<Parcel> incomi
   sends.finish_all(deadline);
 }
 
-void Wire::abort() {
+c10::intrusive_ptr<c10d::Backend> Wire::opened() {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (aborted_) C10_THROW_ERROR(DistBackendError, kAborted);
+  return gloo_;
+}
+
+void Wire::abort() {
+  c10::intrusive_ptr<c10d::Backend> last;
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (aborted_) return;
   aborted_ = true;
   for (const auto& work : pending_) work->abort();
+  // With the last exchange that uses it the connections close, so that the other ranks learn of it.
+  last = std::move(gloo_);
 }
 
 // ---- the communicator ----
@@ -152,7 +165,7 @@ std::string host_identity() {
   return chosen ? chosen : std::string(name) + "/" + boot;
 }
 
-std::string gpu_key(int rank) { return c10::str("nccl_gpu/", rank); }
+std::string gpu_key(int number, int rank) { return c10::str("nccl_gpu/", number, "/", rank); }
 
 struct Live {
   std::mutex mutex;
@@ -166,12 +179,26 @@ Live& live() {
 
 }  // namespace
 
+namespace {
+
+// A store serves one call at a time; one that waits here must not hold up the program's own.
+template <class Store>
+c10::intrusive_ptr<c10d::Store> own_connection(const c10::intrusive_ptr<Store>& store) {
+  if constexpr (requires { store->clone(); }) {
+    return store->clone();
+  } else {
+    return store;
+  }
+}
+
+}  // namespace
+
 void set_open_gloo(OpenGloo open) { open_gloo() = std::move(open); }
 void set_gpus(std::vector<Gpu> all) { gpus() = std::move(all); }
 
 std::shared_ptr<Communicator> Communicator::make(c10::intrusive_ptr<c10d::Store> store, int rank,
                                                  int size) {
-  std::shared_ptr<Communicator> made(new Communicator(std::move(store), rank, size),
+  std::shared_ptr<Communicator> made(new Communicator(own_connection(store), rank, size),
                                      [](Communicator* gone) {
                                        {
                                          std::lock_guard<std::mutex> lock(live().mutex);
@@ -186,46 +213,51 @@ std::shared_ptr<Communicator> Communicator::make(c10::intrusive_ptr<c10d::Store>
 
 // ---- meeting the other ranks ----
 
-void Communicator::announce(c10::Device device) {
+Communicator::Membership& Communicator::join_as(c10::Device device) {
+  check_usable();
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!own_gpu_.empty()) return;
-  TORCH_CHECK(static_cast<size_t>(device.index()) < gpus().size(),
-              "CUDA error: invalid device ordinal");
-  const auto& gpu = gpus()[device.index()];
-  own_gpu_ = c10::str(host_identity(), "/", gpu.uuid, "@", std::hex, gpu.bus_id);
-  store_->set(gpu_key(rank_), std::vector<uint8_t>(own_gpu_.begin(), own_gpu_.end()));
+  const auto number = static_cast<int>(memberships_.size());
+  auto [place, fresh] = memberships_.try_emplace(device.index(), Membership{number, {}});
+  auto& own = place->second;
+  if (fresh) {
+    const auto& gpu = gpus().at(device.index());
+    own.gpu = c10::str(host_identity(), "/", gpu.uuid, "@", std::hex, gpu.bus_id);
+    store_->set(gpu_key(number, rank_), std::vector<uint8_t>(own.gpu.begin(), own.gpu.end()));
+  }
+  return own;
 }
 
-void Communicator::check_gpu(int peer, const std::string& theirs) const {
-  if (theirs != own_gpu_) return;
+void Communicator::check_gpu(int peer, const std::string& own, const std::string& theirs) const {
+  if (theirs != own) return;
   C10_THROW_ERROR(
       DistBackendError,
       c10::str("NCCL error in: ", __FILE__, ":", __LINE__,
-               ", invalid usage (run with NCCL_DEBUG=WARN "
-               "for details), NCCL version ",
-               kNcclMajor, ".", kNcclMinor, ".", kNcclPatch,
+               ", invalid usage (run with NCCL_DEBUG=WARN for details), NCCL version ", kNcclMajor,
+               ".", kNcclMinor, ".", kNcclPatch,
                "\nncclInvalidUsage: This usually reflects invalid usage of NCCL library.\nLast "
                "error:\nDuplicate GPU detected : rank ",
-               rank_, " and rank ", peer, " both on CUDA device ",
-               own_gpu_.substr(own_gpu_.rfind('@') + 1)));
+               rank_, " and rank ", peer, " both on CUDA device ", own.substr(own.rfind('@') + 1)));
+}
+
+void Communicator::meet(int peer, const Membership& own, milliseconds timeout) {
+  if (peer == rank_) return;
+  const auto key = gpu_key(own.number, peer);
+  store_->wait({key}, timeout);
+  const auto theirs = store_->get(key);
+  check_gpu(peer, own.gpu, std::string(theirs.begin(), theirs.end()));
 }
 
 void Communicator::connect_peer(int peer, c10::Device device, milliseconds timeout) {
-  check_usable();
-  announce(device);
-  if (peer == rank_ || connected_) return;
-  store_->wait({gpu_key(peer)}, timeout);
-  const auto theirs = store_->get(gpu_key(peer));
-  check_gpu(peer, std::string(theirs.begin(), theirs.end()));
+  const auto& own = join_as(device);
+  if (!own.connected) meet(peer, own, timeout);
 }
 
 void Communicator::connect(c10::Device device, milliseconds timeout) {
-  check_usable();
-  if (connected_) return;
-  announce(device);
+  auto& own = join_as(device);
+  if (own.connected) return;
   for (int peer = 0; peer < size_; ++peer) {
     try {
-      connect_peer(peer, device, timeout);
+      meet(peer, own, timeout);
     } catch (const c10::DistBackendError&) {
       throw;
     } catch (const std::exception& error) {
@@ -236,13 +268,17 @@ void Communicator::connect(c10::Device device, milliseconds timeout) {
                                error.what()));
     }
   }
+  own.connected = true;
   connected_ = true;
 }
 
 Wire& Communicator::wire(milliseconds timeout) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!wire_)
-    wire_ = std::make_unique<Wire>(open_gloo()(store_, rank_, size_, timeout), rank_, size_);
+  if (!wire_) {
+    c10::intrusive_ptr<c10d::Backend> gloo;  // one rank alone needs none
+    if (size_ > 1) gloo = open_gloo()(store_, rank_, size_, timeout);
+    wire_ = std::make_unique<Wire>(std::move(gloo), rank_, size_);
+  }
   return *wire_;
 }
 
@@ -259,16 +295,15 @@ c10::intrusive_ptr<CollectiveWork> Communicator::start(Lane& lane, WorkFacts fac
                                                        Operation operation) {
   check_usable();
   const auto timeout = facts.timeout;
-  auto* shared = size_ > 1 ? &wire(timeout) : nullptr;
+  auto& shared = wire(timeout);
   auto work = c10::make_intrusive<CollectiveWork>(
       std::move(facts), [weak = weak_from_this()](const std::string& reason) {
         if (const auto self = weak.lock()) self->abort(reason);
       });
-  lane.post([self = shared_from_this(), shared, work, timeout, operation = std::move(operation)] {
+  lane.post([self = shared_from_this(), &shared, work, timeout, operation = std::move(operation)] {
     const auto failed = work->run([&] {
       self->check_usable();
-      Wire alone(nullptr, 0, 1);
-      operation(shared ? *shared : alone, std::chrono::steady_clock::now() + timeout);
+      operation(shared, std::chrono::steady_clock::now() + timeout);
     });
     if (failed) self->abort(*failed);
   });

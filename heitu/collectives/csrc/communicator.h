@@ -44,7 +44,8 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   c10::intrusive_ptr<CollectiveWork> join(WorkFacts facts,
                                           std::vector<c10::intrusive_ptr<CollectiveWork>> parts);
 
-  // Meets all ranks, as ncclCommInitRank does; once. Throws DistBackendError if two share a GPU.
+  // Meets all ranks, as ncclCommInitRank does, once for each device of this rank. Throws
+  // DistBackendError if two share a GPU.
   void connect(c10::Device device, std::chrono::milliseconds timeout);
   void connect_peer(int peer, c10::Device device, std::chrono::milliseconds timeout);
 
@@ -60,8 +61,15 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
 
   c10::intrusive_ptr<CollectiveWork> start(Lane& lane, WorkFacts facts, Operation operation);
   void check_usable() const;
-  void announce(c10::Device device);
-  void check_gpu(int peer, const std::string& theirs) const;
+  // What NCCL makes a communicator of its own for: the n-th device that a rank uses in a group.
+  struct Membership {
+    int number;
+    std::string gpu;
+    bool connected = false;
+  };
+  Membership& join_as(c10::Device device);
+  void meet(int peer, const Membership& own, std::chrono::milliseconds timeout);
+  void check_gpu(int peer, const std::string& own, const std::string& theirs) const;
   Wire& wire(std::chrono::milliseconds timeout);
 
   c10::intrusive_ptr<c10d::Store> store_;
@@ -70,7 +78,7 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   mutable std::mutex mutex_;
   std::optional<std::string> failure_;
   std::unique_ptr<Wire> wire_;
-  std::string own_gpu_;  // empty: not announced yet
+  std::map<c10::DeviceIndex, Membership> memberships_;
   std::atomic<bool> connected_{false};
   std::mutex lanes_mutex_;
   Lane collectives_;

@@ -45,6 +45,7 @@ class Wire {
 
  private:
   class Transfers;
+  c10::intrusive_ptr<c10d::Backend> opened();
 
   c10::intrusive_ptr<c10d::Backend> gloo_;
   int rank_;

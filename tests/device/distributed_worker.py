@@ -1,0 +1,644 @@
+"""The checks of test_distributed.py, run by each of two ranks under torchrun.
+
+Usage: torchrun --nproc-per-node 2 distributed_worker.py FOLDER
+
+Each function named check_* runs on both ranks. A rank writes FOLDER/<rank>.json: check -> "" or a traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+RANK = int(os.environ.get("RANK", "0"))
+RANKS = 2
+DEVICE = torch.device("cuda", RANK)
+SIZES = (5, 100_001)  # one round of the whole, and two rounds of slices that are not equal
+
+
+def values(rank: int, size: int, dtype: torch.dtype) -> torch.Tensor:
+    """What `rank` contributes: small numbers, exact in every dtype."""
+    generator = torch.Generator().manual_seed(rank + 1)
+    return torch.randint(0, 2 if dtype == torch.bool else 5, (size,), generator=generator).to(dtype)
+
+
+def contributions(size: int, dtype: torch.dtype) -> np.ndarray[Any, Any]:
+    return np.stack([values(rank, size, dtype).double().numpy() for rank in range(RANKS)])
+
+
+def same(tensor: torch.Tensor, truth: Any) -> None:
+    assert tensor.device == DEVICE, tensor.device
+    np.testing.assert_array_equal(tensor.double().cpu().numpy(), np.asarray(truth, dtype=np.float64))
+
+
+@contextlib.contextmanager
+def raises(kind: type[BaseException], text: str) -> Iterator[None]:
+    said = None
+    try:
+        yield
+    except kind as error:
+        said = str(error)
+    assert said is not None, f"{kind.__name__}({text!r}) was not raised"
+    assert text in said, f"{text!r} is not in {said!r}"
+
+
+def meet(name: str) -> None:
+    """Both ranks come here before either goes on, without any collective."""
+    store = dist.distributed_c10d._get_default_store()
+    store.set(f"{name}/{RANK}", "here")
+    store.wait([f"{name}/{rank}" for rank in range(RANKS)], timedelta(seconds=30))
+
+
+# ---- reductions ----
+
+DTYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16,
+    torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool, torch.float8_e4m3fn,
+)  # fmt: skip
+
+
+def check_all_reduce() -> None:
+    for size in SIZES:
+        for dtype in DTYPES:
+            all_ranks = contributions(size, dtype)
+            truths = {
+                dist.ReduceOp.SUM: all_ranks.max(0) if dtype == torch.bool else all_ranks.sum(0),
+                dist.ReduceOp.PRODUCT: all_ranks.prod(0),
+                dist.ReduceOp.MIN: all_ranks.min(0),
+                dist.ReduceOp.MAX: all_ranks.max(0),
+            }
+            if dtype != torch.bool:
+                mean = all_ranks.sum(0) / RANKS
+                truths[dist.ReduceOp.AVG] = mean if dtype.is_floating_point else np.trunc(mean)
+            for op, truth in truths.items():
+                tensor = values(RANK, size, dtype).cuda()
+                dist.all_reduce(tensor, op=op)
+                same(tensor, truth)
+
+
+def check_rounding() -> None:
+    # 1 + 2^-8 is no bfloat16; the sum is formed in float32 and rounded once, to even.
+    tensor = torch.tensor([1.0, 0.1], dtype=torch.bfloat16, device=DEVICE) + RANK
+    parts = torch.stack([torch.tensor([1.0, 0.1], dtype=torch.bfloat16) + rank for rank in range(RANKS)])
+    dist.all_reduce(tensor)
+    same(tensor, parts.float().sum(0).bfloat16().double())
+    tensor = torch.tensor([-7], device=DEVICE)
+    dist.all_reduce(tensor, op=dist.ReduceOp.AVG)
+    same(tensor, [-7])
+    tensor = torch.tensor([-7 + RANK * 2, 200], device=DEVICE)
+    dist.all_reduce(tensor, op=dist.ReduceOp.AVG)
+    same(tensor, [-6, 200])
+    tensor = torch.tensor([200], dtype=torch.uint8, device=DEVICE)
+    dist.all_reduce(tensor)
+    same(tensor, [400 % 256])
+    tensor = torch.tensor([float("nan") if RANK else 3.0], device=DEVICE)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    same(tensor, [3.0])
+
+
+def check_premul_sum() -> None:
+    for factor in (2.0 + RANK, torch.tensor([2.0 + RANK], device=DEVICE)):
+        tensor = torch.full((3,), 1.0 + RANK, device=DEVICE)
+        dist.all_reduce(tensor, op=dist._make_nccl_premul_sum(factor))
+        same(tensor, [1 * 2 + 2 * 3] * 3)
+
+
+def check_complex() -> None:
+    tensor = torch.full((3,), complex(1 + RANK, 2), device=DEVICE)
+    dist.all_reduce(tensor)
+    assert tensor.tolist() == [complex(3, 4)] * 3
+
+
+def check_reduce() -> None:
+    for size in SIZES:
+        own = values(RANK, size, torch.float32)
+        tensor = own.cuda()
+        dist.reduce(tensor, 1)
+        same(tensor, contributions(size, torch.float32).sum(0) if RANK == 1 else own)
+
+
+def check_reduce_scatter() -> None:
+    for size in SIZES:
+        parts = [values(RANK + 2 * part, size, torch.float32) for part in range(RANKS)]
+        truth = sum(values(rank + 2 * RANK, size, torch.float32).double() for rank in range(RANKS))
+        output = torch.empty(size, device=DEVICE)
+        dist.reduce_scatter(output, [part.cuda() for part in parts])
+        same(output, truth)
+        output.zero_()
+        dist.reduce_scatter_tensor(output, torch.cat(parts).cuda(), op=dist.ReduceOp.AVG)
+        same(output, truth / RANKS)
+
+
+# ---- movement ----
+
+
+def check_broadcast() -> None:
+    for dtype in (*DTYPES, torch.float8_e5m2):
+        tensor = values(RANK, 7, dtype).cuda()
+        dist.broadcast(tensor, 1)
+        same(tensor, values(1, 7, dtype).double())
+
+
+def check_all_gather() -> None:
+    truth = [values(rank, 6, torch.float32) for rank in range(RANKS)]
+    outputs = [torch.empty(2, 3, device=DEVICE).t() for _ in range(RANKS)]  # not contiguous
+    dist.all_gather(outputs, truth[RANK].reshape(3, 2).cuda())
+    for output, expected in zip(outputs, truth, strict=True):
+        same(output, expected.reshape(3, 2))
+    unequal = [torch.empty(rank + 1, device=DEVICE) for rank in range(RANKS)]
+    dist.all_gather(unequal, torch.full((RANK + 1,), float(RANK), device=DEVICE))
+    same(unequal[1], [1, 1])
+    whole = torch.empty(12, device=DEVICE)
+    dist.all_gather_into_tensor(whole, truth[RANK].cuda())
+    same(whole, torch.cat(truth))
+
+
+def check_all_to_all() -> None:
+    lists = [
+        [torch.full((rank + part + 1,), 10.0 * rank + part) for part in range(RANKS)] for rank in range(RANKS)
+    ]
+    outputs = [torch.empty(rank + RANK + 1, device=DEVICE) for rank in range(RANKS)]
+    dist.all_to_all(outputs, [part.cuda() for part in lists[RANK]])
+    for rank in range(RANKS):
+        same(outputs[rank], lists[rank][RANK])
+    sent, received = [RANK + 1, RANK + 2], [RANK + 1, RANK + 2]
+    joined = torch.empty(sum(received), device=DEVICE)
+    dist.all_to_all_single(joined, torch.cat(lists[RANK]).cuda(), received, sent)
+    same(joined, torch.cat([lists[rank][RANK] for rank in range(RANKS)]))
+    even = torch.empty(4, device=DEVICE)
+    dist.all_to_all_single(even, torch.arange(4.0, device=DEVICE) + 10 * RANK)
+    same(even, [2 * RANK, 2 * RANK + 1, 10 + 2 * RANK, 11 + 2 * RANK])
+    with raises(RuntimeError, "Split sizes doesn't match total dim 0 size"):
+        dist.all_to_all_single(even, even.clone(), [1, 1], [2, 2])
+
+
+def check_gather_and_scatter() -> None:
+    outputs = [torch.empty(3, device=DEVICE) for _ in range(RANKS)] if RANK == 0 else None
+    dist.gather(torch.full((3,), float(RANK), device=DEVICE), outputs, 0)
+    if outputs is not None:
+        same(torch.cat(outputs), [0, 0, 0, 1, 1, 1])
+    received = torch.empty(2, device=DEVICE)
+    inputs = [torch.full((2,), 5.0 + rank, device=DEVICE) for rank in range(RANKS)] if RANK == 1 else None
+    dist.scatter(received, inputs, 1)
+    same(received, [5 + RANK] * 2)
+
+
+def check_send_and_receive() -> None:
+    tensors = [torch.full((4,), float(i), device=DEVICE) for i in range(3)]
+    if RANK == 0:
+        for tensor in tensors:
+            dist.send(tensor, 1)
+    else:
+        for i in range(3):
+            tensor = torch.empty(4, device=DEVICE)
+            dist.recv(tensor, 0)
+            same(tensor, [i] * 4)
+    # Both send first: in a batch nobody waits for the other.
+    received = torch.empty(100_000, device=DEVICE)
+    sent = torch.full_like(received, float(RANK))
+    batch = [dist.P2POp(dist.isend, sent, 1 - RANK), dist.P2POp(dist.irecv, received, 1 - RANK)]
+    for work in dist.batch_isend_irecv(batch):
+        work.wait()
+    same(received[:2], [1 - RANK] * 2)
+    works = [dist.irecv(received, 1 - RANK), dist.isend(sent + 1, 1 - RANK)]
+    for request in works:
+        assert request is not None
+        request.wait()
+    same(received[:2], [2 - RANK] * 2)
+    with raises(NotImplementedError, "ProcessGroupNCCL does not support recvAnysource"):
+        dist.recv(received)
+
+
+def check_objects() -> None:
+    gathered: list[Any] = [None] * RANKS
+    dist.all_gather_object(gathered, {"rank": RANK})
+    assert gathered == [{"rank": 0}, {"rank": 1}]
+    received = [["from", 1] if RANK == 1 else None]
+    dist.broadcast_object_list(received, 1)
+    assert received == [["from", 1]]
+
+
+def check_coalesced() -> None:
+    tensors = [torch.full((3,), float(i + RANK), device=DEVICE) for i in range(3)]
+    with dist._coalescing_manager(device=DEVICE):
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+    for i, tensor in enumerate(tensors):
+        same(tensor, [2 * i + 1] * 3)
+    wholes = [torch.empty(6, device=DEVICE) for _ in tensors]
+    with dist._coalescing_manager(device=DEVICE, async_ops=True) as manager:
+        for whole, tensor in zip(wholes, tensors, strict=True):
+            dist.all_gather_into_tensor(whole, tensor + RANK)
+    manager.wait()
+    for i, whole in enumerate(wholes):
+        same(whole, [2 * i + 1] * 3 + [2 * i + 2] * 3)
+    parts = [torch.empty(3, device=DEVICE) for _ in tensors]
+    with dist._coalescing_manager(device=DEVICE):
+        for part, whole in zip(parts, wholes, strict=True):
+            dist.reduce_scatter_tensor(part, whole)
+    for i, part in enumerate(parts):
+        same(part, [2 * (2 * i + 1 + RANK)] * 3)
+
+
+# ---- work objects, time, errors ----
+
+
+def check_async() -> None:
+    first = torch.ones(3, device=DEVICE)
+    if RANK == 1:
+        time.sleep(0.5)
+    work = dist.all_reduce(first, async_op=True)
+    if RANK == 0:
+        assert not work.is_completed()
+    again = dist.all_reduce(first, async_op=True)  # after the first, though nobody waited for that
+    again.wait()
+    assert work.is_completed()
+    same(first, [4] * 3)
+    future = again.get_future()
+    assert future.done()
+    (value,) = future.value()
+    same(value, [4] * 3)
+    doubled = future.then(lambda done: done.value()[0] * 2).wait()
+    same(doubled, [8] * 3)
+
+
+def check_synchronize_waits() -> None:
+    tensor = torch.ones(3, device=DEVICE)
+    if RANK == 1:
+        time.sleep(0.3)
+    dist.all_reduce(tensor, async_op=True)
+    torch.cuda.synchronize()
+    same(tensor, [2] * 3)
+
+
+def check_barrier() -> None:
+    meet("barrier")
+    started = time.monotonic()
+    if RANK == 1:
+        time.sleep(0.5)
+    dist.barrier(device_ids=[RANK])
+    assert time.monotonic() - started > 0.4
+
+
+def check_timeout() -> None:
+    group = dist.new_group(timeout=timedelta(seconds=1))
+    tensor = torch.ones(3, device=DEVICE)
+    dist.all_reduce(tensor, group=group)
+    meet("timeout")
+    if RANK == 0:
+        with raises(
+            dist.DistBackendError, "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2, OpType="
+        ):
+            dist.all_reduce(tensor, group=group)
+        with raises(dist.DistBackendError, "NCCL communicator was aborted on rank 0"):
+            dist.all_reduce(tensor, group=group)
+    patient = dist.new_group()
+    dist.all_reduce(tensor, group=patient)
+    if RANK == 0:
+        work = dist.all_reduce(tensor, group=patient, async_op=True)
+        started = time.monotonic()
+        with raises(dist.DistBackendError, "milliseconds before timing out"):
+            work.wait(timedelta(seconds=0.3))
+        assert time.monotonic() - started < 5
+    meet("timed out")
+
+
+def check_mismatch() -> None:
+    group = dist.new_group()
+    with raises(dist.DistBackendError, "expects"):
+        dist.all_reduce(torch.ones(3 + RANK, device=DEVICE), group=group)
+    group = dist.new_group()
+    # The root of a broadcast receives nothing; it learns of it when the other rank gives up.
+    with raises(
+        dist.DistBackendError, "Every rank has to issue the same collectives" if RANK else "NCCL error"
+    ):
+        tensor = torch.ones(3, device=DEVICE)
+        dist.all_reduce(tensor, group=group) if RANK else dist.broadcast(tensor, 0, group=group)
+
+
+def check_abort() -> None:
+    group = dist.new_group()
+    tensor = torch.ones(3, device=DEVICE)
+    dist.all_reduce(tensor, group=group)
+    work = dist.all_reduce(tensor, group=group, async_op=True) if RANK == 0 else None
+    group._get_backend(DEVICE).abort()
+    if work is not None:
+        with raises(dist.DistBackendError, "abort"):
+            work.wait()
+    with raises(dist.DistBackendError, "the process group was aborted by the program"):
+        dist.all_reduce(tensor, group=group)
+
+
+def check_duplicate_gpu() -> None:
+    store = dist.PrefixStore("duplicate", dist.distributed_c10d._get_default_store())
+    group = dist.ProcessGroupNCCL(store, RANK, RANKS)
+    text = f"Duplicate GPU detected : rank {RANK} and rank {1 - RANK} both on CUDA device 1000"
+    with raises(dist.DistBackendError, text):
+        group.allreduce([torch.ones(2, device="cuda:0")])
+
+
+def check_refusals() -> None:
+    tensor = torch.ones(3, device=DEVICE)
+    for op in ("BAND", "BOR", "BXOR"):
+        with raises(ValueError, f"Cannot use ReduceOp.{op} with NCCL"):
+            dist.all_reduce(tensor.int(), op=getattr(dist.ReduceOp, op))
+    with raises(RuntimeError, "No backend type associated with device type cpu"):
+        dist.all_reduce(torch.ones(3))
+    with raises(ValueError, "Tensors must be contiguous"):
+        dist.all_reduce(torch.ones(4, 4, device=DEVICE)[:, 1])
+    with raises(TypeError, "not supported for NCCL process group"):
+        dist.all_reduce(tensor.short())
+    with raises(TypeError, "Cannot use ReduceOp.AVG with boolean inputs"):
+        dist.all_reduce(tensor.bool(), op=dist.ReduceOp.AVG)
+    with raises(ValueError, "output tensor size must be equal to world_size times input tensor size"):
+        dist.all_gather_into_tensor(tensor, tensor)
+    with raises(RuntimeError, "SymmetricMemory"):
+        from torch.distributed import _symmetric_memory
+
+        _symmetric_memory.rendezvous(_symmetric_memory.empty(4, device=DEVICE), dist.group.WORLD)
+
+
+# ---- groups ----
+
+
+def check_groups() -> None:
+    assert dist.get_backend() == "nccl"
+    assert dist.is_nccl_available()
+    assert isinstance(dist.group.WORLD._get_backend(DEVICE), dist.ProcessGroupNCCL)
+    tensor = torch.ones(2, device=DEVICE)
+    alone = [dist.new_group([rank]) for rank in range(RANKS)][RANK]
+    dist.all_reduce(tensor, group=alone)
+    same(tensor, [1, 1])
+    halves = dist.split_group(split_ranks=[[0], [1]])
+    dist.all_reduce(tensor, group=halves)
+    same(tensor, [1, 1])
+    both = dist.split_group(split_ranks=[[0, 1]])
+    dist.all_reduce(tensor, group=both)
+    same(tensor, [2, 2])
+    mixed = dist.new_group(backend="cpu:gloo,cuda:nccl")
+    host = torch.ones(2)
+    dist.all_reduce(host, group=mixed)
+    dist.all_reduce(tensor, group=mixed)
+    assert host.tolist() == [2, 2]
+    same(tensor, [4, 4])
+
+
+def check_options() -> None:
+    options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
+    options.config.max_ctas = 4
+    options._timeout = timedelta(seconds=7)
+    group = dist.new_group(pg_options=options, timeout=timedelta(seconds=7))
+    kept = group._get_backend(DEVICE).options
+    assert kept.config.max_ctas == 4
+    assert kept.is_high_priority_stream
+    assert kept._timeout == timedelta(seconds=7)
+    with raises(AttributeError, "no field"):
+        options.config.max_cats = 4
+    assert torch.cuda.nccl.version() >= (2, 19)
+
+
+# ---- training ----
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8)).cuda()
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(8, 16, generator=generator).cuda(), torch.randn(8, 8, generator=generator).cuda()
+
+
+def train(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, steps: int = 3) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(steps):
+        loss = nn.functional.mse_loss(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def alone() -> list[torch.Tensor]:
+    """Parameters after training in one process on the whole batch."""
+    model = network()
+    train(model, *batch())
+    return [parameter.detach() for parameter in model.parameters()]
+
+
+def share() -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, targets = batch()
+    return inputs[RANK * 4 : RANK * 4 + 4], targets[RANK * 4 : RANK * 4 + 4]
+
+
+def close(parameters: Any, tolerance: float = 1e-6) -> None:
+    for parameter, truth in zip(parameters, alone(), strict=True):
+        torch.testing.assert_close(parameter.detach(), truth, atol=tolerance, rtol=0)
+
+
+def check_ddp() -> None:
+    from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+    for settings in (
+        {},
+        {"find_unused_parameters": True},
+        {"static_graph": True},
+        {"gradient_as_bucket_view": True},
+    ):
+        model = nn.parallel.DistributedDataParallel(network(), device_ids=[RANK], **settings)
+        train(model, *share())
+        close(model.parameters())
+    for hook, tolerance in (
+        (default_hooks.fp16_compress_hook, 1e-4),
+        (default_hooks.bf16_compress_hook, 1e-3),
+    ):
+        model = nn.parallel.DistributedDataParallel(network(), device_ids=[RANK])
+        model.register_comm_hook(None, hook)
+        train(model, *share())
+        close(model.parameters(), tolerance)
+
+
+def check_ddp_powersgd() -> None:
+    # A hook whose callbacks issue collectives: they must come in one order on all ranks.
+    from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
+
+    model = nn.parallel.DistributedDataParallel(network(), device_ids=[RANK], bucket_cap_mb=0.001)
+    state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=2, start_powerSGD_iter=2)
+    model.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+    train(model, *share(), steps=6)
+    weight = model.module[0].weight.detach()
+    both = [torch.empty_like(weight) for _ in range(RANKS)]
+    dist.all_gather(both, weight)
+    assert torch.equal(both[0], both[1])
+
+
+def check_ddp_no_sync() -> None:
+    model = nn.parallel.DistributedDataParallel(network(), device_ids=[RANK])
+    inputs, targets = share()
+    with model.no_sync():
+        nn.functional.mse_loss(model(inputs), targets).backward()
+    own = model.module[0].weight.grad.clone()
+    both = [torch.empty_like(own) for _ in range(RANKS)]
+    dist.all_gather(both, own)
+    assert not torch.equal(both[0], both[1])
+
+
+def check_fsdp() -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    model = FullyShardedDataParallel(network(), device_id=RANK)
+    train(model, *share())
+    with FullyShardedDataParallel.summon_full_params(model):
+        close(model.parameters())
+
+
+def check_fsdp2() -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    model = network()
+    for layer in (model[0], model[2], model):
+        fully_shard(layer)
+    train(model, *share())
+    close([parameter.full_tensor() for parameter in model.parameters()])
+
+
+def check_dtensor() -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    mesh = init_device_mesh("cuda", (RANKS,))
+    left, right = (
+        values(1, 48, torch.float32).view(8, 6).cuda(),
+        values(2, 24, torch.float32).view(6, 4).cuda(),
+    )
+    dist.broadcast(left, 0)
+    product = distribute_tensor(left, mesh, [Shard(1)]) @ distribute_tensor(right, mesh, [Shard(0)])
+    same(product.redistribute(mesh, [Replicate()]).to_local(), (left @ right).double().cpu())
+    moved = distribute_tensor(left, mesh, [Shard(0)]).redistribute(mesh, [Shard(1)])
+    same(moved.to_local(), left[:, RANK * 3 : RANK * 3 + 3].double().cpu())
+
+
+def check_tensor_parallel() -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    inputs, _ = batch()
+    truth = network()(inputs)
+    mesh = init_device_mesh("cuda", (RANKS,))
+    model = parallelize_module(network(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    torch.testing.assert_close(model(inputs), truth, atol=1e-6, rtol=0)
+
+
+def check_functional() -> None:
+    import torch.distributed._functional_collectives as functional
+
+    tensor = torch.full((2,), 1.0 + RANK, device=DEVICE)
+    same(functional.all_reduce(tensor, "sum", [0, 1]) + 0, [3, 3])
+    whole = functional.all_gather_tensor(tensor, 0, [0, 1])
+    same(whole + 0, [1, 1, 2, 2])
+    same(functional.reduce_scatter_tensor(whole, "avg", 0, [0, 1]) + 0, [1 + RANK] * 2)
+    same(functional.all_to_all_single(whole, None, None, [0, 1]) + 0, [1 + RANK] * 4)
+
+
+def check_checkpoint() -> None:
+    import torch.distributed.checkpoint as checkpoint
+    from torch.distributed.fsdp import fully_shard
+
+    folder = str(Path(sys.argv[1]) / "checkpoint")
+    saved, loaded = fully_shard(network()), network()
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.zero_()
+    fully_shard(loaded)
+    checkpoint.save({"model": saved.state_dict()}, checkpoint_id=folder)
+    state = {"model": loaded.state_dict()}
+    checkpoint.load(state, checkpoint_id=folder)
+    for parameter, truth in zip(loaded.parameters(), network().parameters(), strict=True):
+        assert torch.equal(parameter.full_tensor(), truth)
+
+
+# ---- one process, two devices ----
+
+
+def check_comm() -> None:
+    from torch.cuda import comm, nccl
+
+    tensor = torch.arange(6.0, device="cuda:0").view(3, 2)
+    copies = comm.broadcast(tensor, (0, 1))
+    assert copies[0] is tensor
+    assert copies[1].device.index == 1
+    assert torch.equal(copies[1].cpu(), tensor.cpu())
+    pieces = comm.scatter(tensor, (0, 1), chunk_sizes=(1, 2))
+    assert [piece.tolist() for piece in pieces] == [[[0, 1]], [[2, 3], [4, 5]]]
+    assert pieces[1].device.index == 1
+    assert comm.gather(pieces, destination=1).tolist() == tensor.tolist()
+    assert comm.reduce_add([tensor, copies[1]], destination=1).tolist() == (2 * tensor).tolist()
+    (first, second), (third, _) = comm.broadcast_coalesced([tensor, tensor + 1], (0, 1))
+    assert first.device.index == 0
+    assert third.device.index == 1
+    assert second.tolist() == (tensor + 1).tolist()
+    with raises(RuntimeError, "Expected devices and chunk_sizes to be of same length"):
+        comm.scatter(tensor, (0, 1), chunk_sizes=(1, 1, 1))
+    both = [torch.full((4,), 1.0 + index, device=f"cuda:{index}") for index in range(2)]
+    nccl.all_reduce(both)
+    assert [one.tolist() for one in both] == [[3.0] * 4] * 2
+    outputs = [torch.empty(8, device=f"cuda:{index}") for index in range(2)]
+    nccl.all_gather(both, outputs)
+    assert outputs[1].tolist() == [3.0] * 8
+    with raises(RuntimeError, "inputs must be on unique devices"):
+        nccl.all_reduce([both[0], both[0]])
+
+
+def check_data_parallel() -> None:
+    inputs, _ = batch()
+    model = network().to("cuda:0")
+    inputs = inputs.to("cuda:0")
+    torch.cuda.set_device(0)
+    try:
+        parallel = nn.DataParallel(model, device_ids=[0, 1])
+        output = parallel(inputs)
+        torch.testing.assert_close(output, model(inputs))
+        output.sum().backward()
+        gradient = model[0].weight.grad.clone()
+        model.zero_grad()
+        model(inputs).sum().backward()
+        torch.testing.assert_close(gradient, model[0].weight.grad)
+    finally:
+        torch.cuda.set_device(RANK)
+
+
+def checks() -> dict[str, Callable[[], None]]:
+    """All checks by name, in their order."""
+    return {name: value for name, value in globals().items() if name.startswith("check_")}
+
+
+def main() -> None:
+    torch.cuda.set_device(RANK)
+    dist.init_process_group("nccl", device_id=DEVICE, timeout=timedelta(seconds=30))
+    outcome = dict.fromkeys(checks(), "not run: the check before it broke the group")
+    for name, check in checks().items():
+        try:
+            check()
+            outcome[name] = ""
+        except BaseException:
+            outcome[name] = traceback.format_exc()
+        (Path(sys.argv[1]) / f"{RANK}.json").write_text(json.dumps(outcome))
+        meet(name)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
