@@ -455,3 +455,16 @@ def test_grouped_query_attention() -> None:
     assert "Flash" in type(out.grad_fn).__name__
     assert_close(out, expected, 5e-3)
     assert_same_grads(out, expected, [q, k, v], 5e-2)
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 2.0])
+@pytest.mark.parametrize("value_dim", [16, 24])
+def test_scale(scale: float, value_dim: int) -> None:
+    torch.manual_seed(0)
+    q, k = leaf(2, 4, 6, 16, dtype=torch.float32), leaf(2, 4, 6, 16, dtype=torch.float32)
+    v = leaf(2, 4, 6, value_dim, dtype=torch.float32)
+    out = aten._scaled_dot_product_efficient_attention(q, k, v, None, True, scale=scale)[0]
+    factor = scale * math.sqrt(16)
+    expected, _ = attention(q * factor, k, v)
+    assert_close(out, expected, 1e-5)
+    assert_same_grads(out, expected, [q, k, v], 1e-4)

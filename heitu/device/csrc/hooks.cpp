@@ -24,16 +24,17 @@ struct CUDAHooks : public CUDAHooksInterface {
   bool hasCuSOLVER() const override { return true; }
   bool hasCuBLASLt() const override { return true; }
   bool hasROCM() const override { return false; }
-  // Reported to the program by torch.backends.cudnn; inside PyTorch the cudnn ways stay closed,
-  // because the convolutions and recurrent cells run on the CPU's kernels.
+  // PyTorch takes its cuDNN ways; what they end in is in native/: the networks behind nn.LSTM and
+  // nn.GRU, batch norm, CTC and grid sampling. Convolutions go to the CPU's kernels before that.
   bool hasCuDNN() const override { return true; }
-  bool compiledWithCuDNN() const override { return false; }
+  bool compiledWithCuDNN() const override { return true; }
   long versionCuDNN() const override { return 91002; }
   long versionRuntimeCuDNN() const override { return 91002; }
   long versionCuDNNFrontend() const override { return 11200; }
   long versionCUDART() const override { return 12080; }
   bool supportsDilatedConvolutionWithCuDNN() const override { return true; }
   bool supportsDepthwiseConvolutionWithCuDNN() const override { return true; }
+  bool supportsBFloat16RNNWithCuDNN() const override { return true; }
   bool supportsBFloat16ConvolutionWithCuDNNv8() const override { return true; }
   double batchnormMinEpsilonCuDNN() const override { return 0.0; }
   std::string showConfig() const override { return "  - CUDA: emulated on the CPU by Heitu\n"; }

@@ -52,10 +52,21 @@ Tensor expand_bias(const Tensor& bias, const Tensor& q, const Tensor& k) {
   return bias.expand({q.size(0), q.size(1), q.size(2), k.size(2)});
 }
 
+// Both factors take their share of the scale, as in the composite that PyTorch falls back to.
+struct Shares {
+  double query, key;
+};
+
+Shares shares_of(double scale) {
+  const double root = std::sqrt(std::abs(scale));
+  return {std::copysign(root, scale), root};
+}
+
 // Scaled, biased and masked scores, in the accumulate type; fresh.
 Tensor scores(const Tensor& q, const Tensor& k, const AttentionRule& rule) {
   const auto acc = accumulate_type(q.scalar_type());
-  Tensor result = at::matmul(q.to(acc), k.to(acc).transpose(-2, -1)).mul_(rule.scale);
+  const Shares share = shares_of(rule.scale);
+  Tensor result = at::matmul(q.to(acc) * share.query, k.to(acc).transpose(-2, -1) * share.key);
   if (rule.bias.defined()) result.add_(rule.bias);
   if (rule.left.has_value() || rule.right.has_value()) {
     const auto options = q.options().dtype(at::kLong);
@@ -76,11 +87,17 @@ Tensor dropout_mask(const Tensor& probabilities, const AttentionRule& rule) {
   return at::gt(uniform, rule.dropout).to(probabilities.scalar_type());
 }
 
-// A mask that hides every key yields a logsumexp of -inf; as +inf it makes exp() vanish.
+// Infinite, as CUDA's kernels have it, where a mask hides every key.
 Tensor row_logsumexp(const Tensor& s) {
   Tensor lse = s.size(-1) > 0 ? at::logsumexp(s, -1)
                               : at::full(s.sizes().slice(0, 3), -kInfinity, s.options());
   return lse.masked_fill_(lse == -kInfinity, kInfinity);
+}
+
+// Softmax, and zero where a query sees no key. exp(scores - logsumexp) would lose digits of large
+// scores.
+Tensor probabilities(const Tensor& s, const Tensor& logsumexp) {
+  return at::softmax(s, -1).masked_fill_((logsumexp == kInfinity).unsqueeze(-1), 0);
 }
 
 // What the CPU's kernel is to compute in.
@@ -102,9 +119,9 @@ AttentionResult attention_forward(const Tensor& q, const Tensor& k_in, const Ten
         rule.scale);
     return {output.to(q.scalar_type()), lse.to(at::kFloat).contiguous()};
   }
-  Tensor s = scores(q, k, rule);
+  const Tensor s = scores(q, k, rule);
   const Tensor lse = row_logsumexp(s);
-  Tensor p = s.sub_(lse.unsqueeze(-1)).exp_();
+  Tensor p = probabilities(s, lse);
   if (rule.dropout > 0) p.mul_(dropout_mask(p, rule)).div_(1 - rule.dropout);
   const Tensor output = at::matmul(p, v.to(p.scalar_type()));
   return {output.to(q.scalar_type()), lse.to(at::kFloat)};
@@ -127,8 +144,7 @@ AttentionGrads attention_backward(const Tensor& grad, const Tensor& q, const Ten
             sum_heads(grad_v, key_heads).to(type), Tensor()};
   }
   const auto type = q.scalar_type(), acc = accumulate_type(type);
-  Tensor p = scores(q, k, rule);
-  p.sub_(logsumexp.unsqueeze(-1)).exp_();
+  const Tensor p = probabilities(scores(q, k, rule), logsumexp);
   const Tensor grad_out = grad.to(acc);
   Tensor grad_p = at::matmul(grad_out, v.to(acc).transpose(-2, -1));
   Tensor grad_v;
@@ -139,20 +155,21 @@ AttentionGrads attention_backward(const Tensor& grad, const Tensor& q, const Ten
   } else {
     grad_v = at::matmul(p.transpose(-2, -1), grad_out);
   }
-  const Tensor delta = at::mul(grad_out, output.to(acc)).sum(-1, true);
-  const Tensor grad_s = grad_p.sub_(delta).mul_(p);
+  const Tensor grad_s = at::_softmax_backward_data(grad_p, p, -1, acc);
   Tensor grad_bias;
   if (bias_grad) grad_bias = at::sum_to(grad_s, rule.bias.sizes()).to(rule.bias.scalar_type());
-  const Tensor grad_q = at::matmul(grad_s, k.to(acc)).mul_(rule.scale);
-  const Tensor grad_k = at::matmul(grad_s.transpose(-2, -1), q.to(acc)).mul_(rule.scale);
+  const Shares share = shares_of(rule.scale);
+  const Tensor grad_q = at::matmul(grad_s, k.to(acc) * share.key).mul_(share.query);
+  const Tensor grad_k =
+      at::matmul(grad_s.transpose(-2, -1), q.to(acc) * share.query).mul_(share.key);
   return {grad_q.to(type), sum_heads(grad_k, key_heads).to(type),
           sum_heads(grad_v, key_heads).to(type), grad_bias};
 }
 
 Tensor attention_debug_mask(const Tensor& q, const Tensor& k_in, const AttentionRule& rule) {
   const Tensor k = expand_heads(k_in, q.size(1));
-  Tensor p = scores(q, k, rule);
-  p.sub_(row_logsumexp(p).unsqueeze(-1)).exp_();
+  const Tensor s = scores(q, k, rule);
+  Tensor p = probabilities(s, row_logsumexp(s));
   return p.mul_(dropout_mask(p, rule).mul_(2).sub_(1)).to(q.scalar_type());
 }
 
