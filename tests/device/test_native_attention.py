@@ -340,6 +340,21 @@ def test_packed_efficient(mask_type: int, window: int | None) -> None:
         assert_close(one[0], other, 1e-4)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_cudnn(causal: bool) -> None:
+    q, k, v, bounds_q, bounds_k = packed(torch.float16)
+    out, lse = aten._cudnn_attention_forward(
+        q, k, v, None, bounds_q, bounds_k, max(LENGTHS_Q), max(LENGTHS_K), True, 0.0, causal
+    )[:2]
+    assert lse.shape == (sum(LENGTHS_Q), 4, 1)
+    expected, expected_lse = each_sequence(
+        q, k, v, lambda queries, keys: allowed(queries, keys, None, 0, 0) if causal else None
+    )
+    assert_close(out, expected, 5e-3)
+    assert_close(lse.squeeze(-1), expected_lse.t(), 1e-2)
+    assert_same_grads(out, expected, [q, k, v], 5e-2)
+
+
 # ---- nested tensors ----
 
 

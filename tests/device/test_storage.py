@@ -103,7 +103,7 @@ def test_legacy_types_make_tensors(name: str) -> None:
 
 
 def test_legacy_types_refuse_what_cuda_refuses() -> None:
-    with pytest.raises(TypeError, match="expected .*device=cuda.*got .*device=cpu"):
+    with pytest.raises(TypeError, match=r"expected .*device=cuda.*got .*device=cpu"):
         torch.cuda.FloatTensor(torch.zeros(2))
     with pytest.raises(TypeError):
         torch.cuda.FloatTensor("word")

@@ -1,5 +1,6 @@
 #include "process_group_nccl.h"
 
+#include <deque>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include "capture.h"
@@ -34,6 +35,10 @@ at::Tensor as_reals(const at::Tensor& tensor) {
 
 std::vector<int64_t> even(int64_t numel, int size) {
   return std::vector<int64_t>(size, numel / size);
+}
+
+std::vector<at::Tensor> even_pieces(const at::Tensor& tensor, int size) {
+  return pieces(tensor, even(tensor.numel(), size));
 }
 
 // Elements a rank sends or receives, from splits of the first dimension.
@@ -124,22 +129,87 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::finish(const Call& call,
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::launch(const Call& call, Tensors inputs,
                                                    Tensors outputs, Operation operation) {
-  const auto& any = inputs.empty() ? outputs.front() : inputs.front();
-  const auto device = any.device();
-  TORCH_CHECK(!capturing(),
-              "A collective of the nccl process group cannot be captured into a CUDA graph on an "
-              "emulated device; call it outside of torch.cuda.graph().");
+  if (capturing()) return capture(call, inputs, outputs, std::move(operation));
+  return finish(call, start(call, std::move(inputs), std::move(outputs), std::move(operation)));
+}
+
+c10::intrusive_ptr<CollectiveWork> ProcessGroupNccl::start(const Call& call, Tensors inputs,
+                                                           Tensors outputs, Operation operation) {
+  const auto device = (inputs.empty() ? outputs : inputs).front().device();
   check_nan(inputs);
   communicator_->connect(device, call.timeout);
   used_device_ = device.index();
   const uint64_t sequence = ++sequence_;
   const auto op = call.op;
-  auto work = communicator_->launch(
-      {rank_, op, sequence, call.timeout, device, std::move(inputs), std::move(outputs)},
-      [=, operation = std::move(operation)](Wire& wire, Deadline deadline) {
-        operation({wire, {sequence, static_cast<int64_t>(op)}, deadline});
+  WorkFacts facts{rank_, op, sequence, call.timeout, device, inputs, outputs};
+  return communicator_->launch(
+      std::move(facts), [=, inputs = std::move(inputs), outputs = std::move(outputs),
+                         operation = std::move(operation)](Wire& wire, Deadline deadline) {
+        operation({{wire, {sequence, static_cast<int64_t>(op)}, deadline}, inputs, outputs});
       });
-  return finish(call, std::move(work));
+}
+
+// ---- in CUDA graphs ----
+
+namespace {
+
+// What a graph runs for a captured collective. The index of an entry is an argument of the recorded
+// operator; entries are small and stay.
+using Captured = std::function<c10::intrusive_ptr<c10d::Work>(const std::vector<at::Tensor>&,
+                                                              const std::vector<at::Tensor>&)>;
+struct CapturedTable {
+  std::mutex mutex;
+  std::deque<Captured> entries;
+};
+
+CapturedTable& captured_table() {
+  static auto* table = new CapturedTable;
+  return *table;
+}
+
+void run_captured(at::TensorList inputs, at::TensorList outputs, int64_t entry) {
+  const Captured* captured;
+  {
+    std::lock_guard<std::mutex> lock(captured_table().mutex);
+    captured = &captured_table().entries.at(entry);
+  }
+  (*captured)(inputs.vec(), outputs.vec())->wait();
+}
+
+TORCH_LIBRARY_FRAGMENT(heitu, m) {
+  m.def("nccl_collective(Tensor[] inputs, Tensor(a!)[] outputs, int entry) -> ()");
+}
+
+}  // namespace
+
+ProcessGroupNccl::WorkPtr ProcessGroupNccl::capture(const Call& call, const Tensors& inputs,
+                                                    const Tensors& outputs, Operation operation) {
+  auto self = c10::weak_intrusive_ptr<ProcessGroupNccl>(
+      c10::intrusive_ptr<ProcessGroupNccl>::unsafe_reclaim_from_nonowning(this));
+  auto latest = std::make_shared<c10::intrusive_ptr<CollectiveWork>>();
+  int64_t entry;
+  {
+    std::lock_guard<std::mutex> lock(captured_table().mutex);
+    auto& entries = captured_table().entries;
+    entry = static_cast<int64_t>(entries.size());
+    entries.push_back([=, operation = std::move(operation)](const Tensors& in, const Tensors& out) {
+      const auto group = self.lock();
+      TORCH_CHECK(group, "A CUDA graph holds a collective of a process group that is gone.");
+      auto work = group->start(call, in, out, operation);
+      if (latest.use_count() > 1) *latest = work;
+      return work;
+    });
+  }
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("heitu::nccl_collective", "");
+  static auto* kernel =
+      new c10::KernelFunction(c10::KernelFunction::makeFromUnboxedRuntimeFunction(&run_captured));
+  torch::jit::Stack stack{inputs, outputs, entry};
+  const auto run = [&](torch::jit::Stack* s) {
+    kernel->callBoxed(op, c10::DispatchKeySet(c10::DispatchKey::CUDA), s);
+  };
+  if (!capture_call(op, &stack, run, kernel, c10::DispatchKey::CPU)) run(&stack);
+  return finish(call, std::exchange(*latest, nullptr));
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::broadcast(Tensors& tensors,
@@ -149,7 +219,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::broadcast(Tensors& tensors,
   check_dtype(tensor.scalar_type());
   const auto root = static_cast<int>(opts.rootRank + opts.rootTensor);
   return launch(call(OpType::BROADCAST, opts), {tensor}, {tensor},
-                [=](const Round& round) { heitu::broadcast(round, tensor, root); });
+                [=](const Run& run) { heitu::broadcast(run.round, run.in[0], root); });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::allreduce(Tensors& tensors,
@@ -161,8 +231,9 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::allreduce(Tensors& tensors,
   const auto tensor = as_reals(tensors[0]);
   check_reduction(opts.reduceOp, tensor.scalar_type());
   const auto reduction = opts.reduceOp;
-  return launch(call(OpType::ALLREDUCE, opts), {tensor}, {tensor},
-                [=](const Round& round) { heitu::reduce(round, tensor, reduction, std::nullopt); });
+  return launch(call(OpType::ALLREDUCE, opts), {tensor}, {tensor}, [=](const Run& run) {
+    heitu::reduce(run.round, run.in[0], reduction, std::nullopt);
+  });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::allreduce_sparse(Tensors&,
@@ -177,9 +248,8 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::allreduce_coalesced(
   check_coalesced(tensors);
   check_reduction(opts.reduceOp, tensors[0].scalar_type());
   const auto reduction = opts.reduceOp;
-  const auto all = tensors;
-  return launch(call(OpType::COALESCED, opts), all, all, [=](const Round& round) {
-    for (const auto& tensor : all) heitu::reduce(round, tensor, reduction, std::nullopt);
+  return launch(call(OpType::COALESCED, opts), tensors, tensors, [=](const Run& run) {
+    for (const auto& tensor : run.in) heitu::reduce(run.round, tensor, reduction, std::nullopt);
   });
 }
 
@@ -191,7 +261,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::reduce(Tensors& tensors,
   const auto reduction = opts.reduceOp;
   const auto root = static_cast<int>(opts.rootRank + opts.rootTensor);
   return launch(call(OpType::REDUCE, opts), {tensor}, {tensor},
-                [=](const Round& round) { heitu::reduce(round, tensor, reduction, root); });
+                [=](const Run& run) { heitu::reduce(run.round, run.in[0], reduction, root); });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::allgather(TensorLists& outputs, Tensors& inputs,
@@ -203,15 +273,15 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::allgather(TensorLists& outputs, Tens
   TORCH_CHECK(static_cast<int>(places.size()) == size_, "all_gather: the output list has ",
               places.size(), " tensors, the group ", size_, " ranks");
   return launch(call(OpType::ALLGATHER, opts), {input}, places,
-                [=](const Round& round) { heitu::all_gather(round, places, input); });
+                [=](const Run& run) { heitu::all_gather(run.round, run.out, run.in[0]); });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::_allgather_base(at::Tensor& output, at::Tensor& input,
                                                             const c10d::AllgatherOptions& opts) {
   check_base(output, input, size_, kGatherType, kGatherSize);
   check_dtype(input.scalar_type());
-  return launch(call(OpType::_ALLGATHER_BASE, opts), {input}, {output}, [=](const Round& round) {
-    heitu::all_gather(round, pieces(output, even(output.numel(), round.wire.size())), flat(input));
+  return launch(call(OpType::_ALLGATHER_BASE, opts), {input}, {output}, [=](const Run& run) {
+    heitu::all_gather(run.round, even_pieces(run.out[0], run.size()), flat(run.in[0]));
   });
 }
 
@@ -226,13 +296,10 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::allgather_into_tensor_coalesced(
     check_base(outputs.at(i), inputs[i], size_, kGatherType, kGatherSize);
     check_dtype(inputs[i].scalar_type());
   }
-  return launch(call(OpType::COALESCED, opts), inputs, outputs,
-                [inputs = inputs, outputs = outputs](const Round& round) {
-                  for (size_t i = 0; i < inputs.size(); ++i)
-                    heitu::all_gather(
-                        round, pieces(outputs[i], even(outputs[i].numel(), round.wire.size())),
-                        flat(inputs[i]));
-                });
+  return launch(call(OpType::COALESCED, opts), inputs, outputs, [](const Run& run) {
+    for (size_t i = 0; i < run.in.size(); ++i)
+      heitu::all_gather(run.round, even_pieces(run.out[i], run.size()), flat(run.in[i]));
+  });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::reduce_scatter(Tensors& outputs, TensorLists& inputs,
@@ -246,8 +313,8 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::reduce_scatter(Tensors& outputs, Ten
   TORCH_CHECK(parts[rank_].numel() == output.numel(), "reduce_scatter: input ", rank_, " has ",
               parts[rank_].numel(), " elements, the output ", output.numel());
   const auto reduction = opts.reduceOp;
-  return launch(call(OpType::REDUCE_SCATTER, opts), parts, {output}, [=](const Round& round) {
-    heitu::reduce_scatter(round, output, parts, reduction);
+  return launch(call(OpType::REDUCE_SCATTER, opts), parts, {output}, [=](const Run& run) {
+    heitu::reduce_scatter(run.round, run.out[0], run.in, reduction);
   });
 }
 
@@ -256,11 +323,9 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::_reduce_scatter_base(
   check_base(input, output, size_, kScatterType, kScatterSize);
   check_reduction(opts.reduceOp, output.scalar_type());
   const auto reduction = opts.reduceOp;
-  return launch(
-      call(OpType::_REDUCE_SCATTER_BASE, opts), {input}, {output}, [=](const Round& round) {
-        heitu::reduce_scatter(round, output, pieces(input, even(input.numel(), round.wire.size())),
-                              reduction);
-      });
+  return launch(call(OpType::_REDUCE_SCATTER_BASE, opts), {input}, {output}, [=](const Run& run) {
+    heitu::reduce_scatter(run.round, run.out[0], even_pieces(run.in[0], run.size()), reduction);
+  });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::reduce_scatter_tensor_coalesced(
@@ -269,14 +334,12 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::reduce_scatter_tensor_coalesced(
     check_base(inputs[i], outputs.at(i), size_, kScatterType, kScatterSize);
     check_reduction(opts.reduceOp, inputs[i].scalar_type());
   }
-  return launch(
-      call(OpType::COALESCED, opts), inputs, outputs,
-      [inputs = inputs, outputs = outputs, reduction = opts.reduceOp](const Round& round) {
-        for (size_t i = 0; i < inputs.size(); ++i)
-          heitu::reduce_scatter(round, outputs[i],
-                                pieces(inputs[i], even(inputs[i].numel(), round.wire.size())),
-                                reduction);
-      });
+  return launch(call(OpType::COALESCED, opts), inputs, outputs,
+                [reduction = opts.reduceOp](const Run& run) {
+                  for (size_t i = 0; i < run.in.size(); ++i)
+                    heitu::reduce_scatter(run.round, run.out[i], even_pieces(run.in[i], run.size()),
+                                          reduction);
+                });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::alltoall_base(at::Tensor& output, at::Tensor& input,
@@ -288,8 +351,8 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::alltoall_base(at::Tensor& output, at
   check_dtype(input.scalar_type());
   const auto received = counts(output_splits, output, size_);
   const auto sent = counts(input_splits, input, size_);
-  return launch(call(OpType::ALLTOALL_BASE, opts), {input}, {output}, [=](const Round& round) {
-    heitu::all_to_all(round, pieces(output, received), pieces(input, sent));
+  return launch(call(OpType::ALLTOALL_BASE, opts), {input}, {output}, [=](const Run& run) {
+    heitu::all_to_all(run.round, pieces(run.out[0], received), pieces(run.in[0], sent));
   });
 }
 
@@ -309,9 +372,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::alltoall(Tensors& outputs, Tensors& 
         "Tensors must be on the same device");
   }
   return launch(call(OpType::ALLTOALL, opts), inputs, outputs,
-                [inputs = inputs, outputs = outputs](const Round& round) {
-                  heitu::all_to_all(round, outputs, inputs);
-                });
+                [](const Run& run) { heitu::all_to_all(run.round, run.out, run.in); });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::gather(TensorLists& outputs, Tensors& inputs,
@@ -333,7 +394,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::gather(TensorLists& outputs, Tensors
   }
   const auto root = static_cast<int>(opts.rootRank);
   return launch(call(OpType::GATHER, opts), {input}, places,
-                [=](const Round& round) { heitu::gather(round, places, input, root); });
+                [=](const Run& run) { heitu::gather(run.round, run.out, run.in[0], root); });
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::scatter(Tensors& outputs, TensorLists& inputs,
@@ -355,7 +416,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::scatter(Tensors& outputs, TensorList
   }
   const auto root = static_cast<int>(opts.rootRank);
   return launch(call(OpType::SCATTER, opts), parts, {output},
-                [=](const Round& round) { heitu::scatter(round, output, parts, root); });
+                [=](const Run& run) { heitu::scatter(run.round, run.out[0], run.in, root); });
 }
 
 // ---- point to point ----
@@ -363,6 +424,9 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::scatter(Tensors& outputs, TensorList
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::point_to_point(OpType op, Tensors& tensors, int peer) {
   const auto tensor = single(tensors);
   check_tensor(tensor, true);
+  TORCH_CHECK(!capturing(),
+              "send and recv of the nccl process group cannot be captured into a CUDA graph on an "
+              "emulated device; call them outside of torch.cuda.graph().");
   check_dtype(tensor.scalar_type());
   check_nan(op == OpType::SEND ? tensors : Tensors{});
   communicator_->connect_peer(peer, tensor.device(), options_->timeout);
@@ -405,7 +469,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::barrier(const c10d::BarrierOptions& 
   TORCH_CHECK_WITH(ValueError, device >= 0, "Failed to infer a GPU device id to perform barrier. ");
   const auto token =
       at::zeros({1}, at::TensorOptions().device(c10::Device(c10::kCUDA, device)).dtype(at::kFloat));
-  return launch(call(OpType::BARRIER, opts), {token}, {token}, [=](const Round& round) {
+  return launch(call(OpType::BARRIER, opts), {token}, {token}, [=](const Run& run) {
     heitu::reduce(round, token, c10d::ReduceOp(c10d::ReduceOp::SUM), std::nullopt);
   });
 }

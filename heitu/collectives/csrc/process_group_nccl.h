@@ -98,8 +98,21 @@ class ProcessGroupNccl final : public c10d::Backend {
   template <class Opts>
   Call call(c10d::OpType op, const Opts& opts) const;
 
-  using Operation = std::function<void(const Round&)>;
+  // One run of an operation. An operation is given its tensors and holds none, so that a CUDA graph
+  // may keep it without keeping memory.
+  struct Run {
+    Round round;
+    const Tensors& in;
+    const Tensors& out;
+    int size() const { return round.wire.size(); }
+  };
+  using Operation = std::function<void(const Run&)>;
   WorkPtr launch(const Call& call, Tensors inputs, Tensors outputs, Operation operation);
+  c10::intrusive_ptr<CollectiveWork> start(const Call& call, Tensors inputs, Tensors outputs,
+                                           Operation operation);
+  // Runs the operation and has the graph under capture run it again at each replay.
+  WorkPtr capture(const Call& call, const Tensors& inputs, const Tensors& outputs,
+                  Operation operation);
   WorkPtr point_to_point(c10d::OpType op, Tensors& tensors, int peer);
   WorkPtr finish(const Call& call, c10::intrusive_ptr<CollectiveWork> work);
   void check_nan(const Tensors& inputs) const;
