@@ -192,19 +192,24 @@ FlashTuple flash_forward(const Tensor& query, const Tensor& key, const Tensor& v
                          int64_t /*max_q*/, int64_t /*max_k*/, double dropout, bool causal,
                          bool return_debug_mask, std::optional<double> scale,
                          std::optional<int64_t> left, std::optional<int64_t> right,
-                         const OptionalTensor& seqused_k, const OptionalTensor& alibi
-#if HEITU_TORCH_AT_LEAST(2, 12)
-                         ,
-                         const OptionalTensor& block_table, std::optional<int64_t> /*num_splits*/
-#endif
-) {
-#if !HEITU_TORCH_AT_LEAST(2, 12)
-  const OptionalTensor block_table;
-#endif
+                         const OptionalTensor& seqused_k, const OptionalTensor& alibi,
+                         const OptionalTensor& block_table, std::optional<int64_t> /*num_splits*/) {
   FlashOutput r =
       varlen_flash(query, key, value, cum_seq_q, cum_seq_k, dropout, causal, return_debug_mask,
                    scale, left, right, seqused_k, alibi, block_table, std::nullopt);
   return {r.output, r.logsumexp, r.rng_state, r.unused, r.debug};
+}
+
+// As the operator is before it knows paged caches.
+FlashTuple flash_forward_unpaged(const Tensor& query, const Tensor& key, const Tensor& value,
+                                 const OptionalTensor& cum_seq_q, const OptionalTensor& cum_seq_k,
+                                 int64_t max_q, int64_t max_k, double dropout, bool causal,
+                                 bool return_debug_mask, std::optional<double> scale,
+                                 std::optional<int64_t> left, std::optional<int64_t> right,
+                                 const OptionalTensor& seqused_k, const OptionalTensor& alibi) {
+  return flash_forward(query, key, value, cum_seq_q, cum_seq_k, max_q, max_k, dropout, causal,
+                       return_debug_mask, scale, left, right, seqused_k, alibi, std::nullopt,
+                       std::nullopt);
 }
 
 Tensor flash_forward_into(Tensor& out, const Tensor& query, const Tensor& key, const Tensor& value,
@@ -471,16 +476,20 @@ Tensor& fill_dropout_mask(Tensor& self, double /*dropout*/, int64_t seed, int64_
 }
 
 HEITU_KERNELS(attention_varlen) {
-  m.impl("_flash_attention_forward", flash_forward);
+  const auto op = c10::Dispatcher::singleton().findSchema({"aten::_flash_attention_forward", ""});
+  constexpr size_t kArgumentsWithPages = 17;
+  if (op && op->schema().arguments().size() == kArgumentsWithPages) {
+    m.impl("_flash_attention_forward", flash_forward);
+  } else {
+    m.impl("_flash_attention_forward", flash_forward_unpaged);
+  }
   m.impl("_flash_attention_backward", varlen_flash_backward);
   m.impl("_efficient_attention_forward", efficient_forward);
   m.impl("_efficient_attention_backward", varlen_efficient_backward);
   m.impl("_cudnn_attention_forward", cudnn_attention);
   m.impl("_cudnn_attention_backward", cudnn_attention_backward);
   m.impl("_fill_mem_eff_dropout_mask_", fill_dropout_mask);
-#if HEITU_TORCH_AT_LEAST(2, 12)
   m.impl("_flash_attention_forward_no_dropout_inplace", flash_forward_into);
-#endif
 }
 
 }  // namespace
