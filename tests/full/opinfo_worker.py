@@ -16,13 +16,13 @@ import torch
 
 from tests.full.opinfo_checks import (
     Pair,
-    brief,
     check_errors,
     declares_tested_dtypes,
-    dtype_name,
     entries,
+    only_on_cpu,
     states_errors,
 )
+from tests.full.opinfo_comparison import brief, dtype_name
 from tests.full.opinfo_records import checked
 
 PAIR_SECONDS = 4.0  # no further samples after that
@@ -82,7 +82,8 @@ def check_refusal(pair: Pair, samples: Samples) -> dict[str, Any]:
 
 def check_entry(name: str, op: Any, samples: Samples, record: Record) -> None:
     """All dtypes of an entry, and its wrong calls."""
-    declared, host = op.supported_dtypes("cuda"), op.supported_dtypes("cpu")
+    host = op.supported_dtypes("cpu")
+    declared = set() if only_on_cpu(op) else op.supported_dtypes("cuda")
     for dtype in sorted(declared | host, key=str):
         pair = Pair(op, dtype)
         word = dtype_name(dtype)
