@@ -146,7 +146,7 @@ constexpr const char* kAbsent[] = {
     "_convert_weight_to_int4pack_for_cpu",
 };
 
-// Operators whose CUDA kernels index by cuda::detail::TensorInfo, which has room for 25 dimensions.
+// Operators whose CUDA kernels index by cuda::detail::TensorInfo, which takes fewer than 25 dimensions.
 constexpr const char* kTensorInfo[] = {"median", "nanmedian"};
 
 }  // namespace
@@ -192,7 +192,7 @@ void DtypeRule::check(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> 
     const auto& tensor = value.toTensor();
     const auto& argument = op.schema().arguments()[i];
     if (argument.is_out()) continue;
-    TORCH_CHECK(tensor.dim() <= dims_, "CUDA Tensors cannot have more than ", dims_, " dimensions");
+    TORCH_CHECK(tensor.dim() < dims_, "CUDA Tensors cannot have more than ", dims_, " dimensions");
     // Of nothing, CUDA gives nothing before it looks for a kernel, but in TensorIterator.
     if (argument_ && tensor.numel() == 0) return;
     if (!argument_) {

@@ -33,7 +33,7 @@ class DtypeRule {
   const char* unless_ = nullptr;    // a string argument of this value takes any dtype
   uint64_t refused_ = 0;
   uint64_t promoted_ = 0;
-  int64_t dims_ = kAnyDims;  // most dimensions of a tensor
+  int64_t dims_ = kAnyDims;  // tensors have fewer dimensions
   bool absent_ = false;
 };
 
