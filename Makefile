@@ -13,7 +13,7 @@ CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
 
 # In float32: 16-bit matrix products are many times slower on a CPU without instructions for them.
 demo: $(STAMP)
-	$(BIN)/heitu run examples/train_gpt.py --out examples/out --dtype float32
+	$(BIN)/heitu run examples/train_gpt.py --out examples/out --steps 150
 
 test: lint
 	$(BIN)/python -m pytest tests/unit
