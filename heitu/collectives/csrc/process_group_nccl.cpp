@@ -469,8 +469,8 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::barrier(const c10d::BarrierOptions& 
   TORCH_CHECK_WITH(ValueError, device >= 0, "Failed to infer a GPU device id to perform barrier. ");
   const auto token =
       at::zeros({1}, at::TensorOptions().device(c10::Device(c10::kCUDA, device)).dtype(at::kFloat));
-  return launch(call(OpType::BARRIER, opts), {token}, {token}, [=](const Run& run) {
-    heitu::reduce(round, token, c10d::ReduceOp(c10d::ReduceOp::SUM), std::nullopt);
+  return launch(call(OpType::BARRIER, opts), {token}, {token}, [](const Run& run) {
+    heitu::reduce(run.round, run.in[0], c10d::ReduceOp(c10d::ReduceOp::SUM), std::nullopt);
   });
 }
 

@@ -146,7 +146,8 @@ constexpr const char* kAbsent[] = {
     "_convert_weight_to_int4pack_for_cpu",
 };
 
-// Operators whose CUDA kernels index by cuda::detail::TensorInfo, which takes fewer than 25 dimensions.
+// Operators whose CUDA kernels index by cuda::detail::TensorInfo, which takes fewer than 25
+// dimensions.
 constexpr const char* kTensorInfo[] = {"median", "nanmedian"};
 
 }  // namespace

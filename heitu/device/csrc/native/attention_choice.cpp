@@ -221,6 +221,14 @@ bool cudnn_dropout(const sdp_params& params, bool debug) {
   return false;
 }
 
+bool cudnn_heads(const sdp_params& params, bool debug) {
+#if HEITU_TORCH_AT_LEAST(2, 8)
+  return sdp::check_batch_size_and_num_heads_dense<true, false>(params, debug);
+#else
+  return sdp::check_batch_size_and_num_heads_dense<true>(params, debug);
+#endif
+}
+
 bool cudnn_shapes(const sdp_params& params, bool debug) {
   const auto d_qk = params.query.sym_size(3), d_v = params.value.sym_size(3);
   const bool hopper = device_of(params).major == 9 || device_of(params).major == 10;
@@ -254,20 +262,19 @@ bool cudnn_serves(const sdp_params& params, bool debug) {
                  " cuDNN version does not support droppout in SDPA (9.11 - 9.13).");
     return false;
   }
-  static constexpr std::array<Check, 13> checks{
-      cudnn_enabled,
-      cudnn_dense,
-      on_device,
-      sdp::check_tensor_shapes,
-      cudnn_deterministic,
-      low_precision,
-      sdp::check_attn_mask_shape,
-      cudnn_hardware,
-      cudnn_dropout,
-      sdp::check_nonzero_sequence_lengths_dense,
-      sdp::check_last_dim_stride_equals_1_dense<true>,
-      sdp::check_batch_size_and_num_heads_dense<true, false>,
-      cudnn_shapes};
+  static constexpr std::array<Check, 13> checks{cudnn_enabled,
+                                                cudnn_dense,
+                                                on_device,
+                                                sdp::check_tensor_shapes,
+                                                cudnn_deterministic,
+                                                low_precision,
+                                                sdp::check_attn_mask_shape,
+                                                cudnn_hardware,
+                                                cudnn_dropout,
+                                                sdp::check_nonzero_sequence_lengths_dense,
+                                                sdp::check_last_dim_stride_equals_1_dense<true>,
+                                                cudnn_heads,
+                                                cudnn_shapes};
   return all(checks, params, debug);
 }
 
