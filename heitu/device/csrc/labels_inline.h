@@ -23,6 +23,9 @@ constexpr c10::DispatchKeySet kUnusualLayouts =
     c10::DispatchKeySet({c10::DispatchKey::Sparse, c10::DispatchKey::SparseCsr,
                          c10::DispatchKey::NestedTensor, c10::DispatchKey::Quantized});
 
+constexpr c10::DispatchKeySet kLazySigns =
+    c10::DispatchKeySet({c10::DispatchKey::Conjugate, c10::DispatchKey::Negative});
+
 inline c10::DispatchKeySet host_keys(c10::DispatchKeySet keys) {
   return (keys.remove_backend(c10::BackendComponent::CUDABit) -
           c10::DispatchKeySet(c10::DispatchKey::AutocastCUDA)) |
@@ -64,6 +67,10 @@ inline void write_back_strided(c10::TensorImpl& from, c10::TensorImpl& to) {
   if (C10_UNLIKELY(from.storage_offset() != to.storage_offset() || from.sizes() != to.sizes() ||
                    from.strides() != to.strides())) {
     to.set_sizes_and_strides(from.sizes(), from.strides(), from.storage_offset());
+  }
+  if (C10_UNLIKELY((from.key_set() & kLazySigns) != (to.key_set() & kLazySigns))) {
+    // The kernel left the memory conjugated (lu_solve with adjoint=True).
+    Access::keys(to) = (to.key_set() - kLazySigns) | (from.key_set() & kLazySigns);
   }
 }
 
