@@ -282,6 +282,8 @@ class Pair:
         if plain.error is not None or not results or any(t.layout is not torch.strided for t in results):
             return None
         narrowed = {WIDER[self.dtype]: self.dtype} if plain.refused else {}
+        if torch.float16 in narrowed.values() or torch.complex32 in narrowed.values():
+            narrowed = {torch.float32: torch.float16, torch.complex64: torch.complex32}
 
         problems: list[str] = []
         for form in ("whole", "empty", "other dtype"):
