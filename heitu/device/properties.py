@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from heitu.device.activation import device_uuid, visible_indices
+from heitu.device.activation import device_uuid, visible_devices, visible_indices
 from heitu.settings import settings
 
 
@@ -80,12 +80,18 @@ def install(torch_c: Any, core: Any) -> None:
     def maybe_exchange_device(device: int) -> int:
         return exchange_device(device)
 
+    def device_count() -> int:
+        # CUDA reads CUDA_VISIBLE_DEVICES when it is initialised, not when torch is imported.
+        if not core.initialized():
+            core.set_device_count(visible_devices())
+        return int(core.device_count())
+
     def set_device(device: int) -> None:
         core.set_current_device(device)
 
     torch_c._CudaDeviceProperties = CudaDeviceProperties
     torch_c._heitu_get_device_properties = get_device_properties
-    torch_c._cuda_getDeviceCount = core.device_count
+    torch_c._cuda_getDeviceCount = device_count
     torch_c._cuda_getDevice = core.current_device
     torch_c._cuda_setDevice = set_device
     torch_c._cuda_exchangeDevice = exchange_device

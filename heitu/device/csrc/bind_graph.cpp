@@ -1,4 +1,6 @@
 // CUDA graphs, for Python.
+#include <torch/csrc/Exceptions.h>
+
 #include "bindings.h"
 #include "capture.h"
 #include "graph.h"
@@ -17,7 +19,7 @@ void bind_graph(py::module_& m) {
             graph.capture_begin(pool.value_or(PoolId{0, 0}), mode);
           },
           py::arg("pool") = std::nullopt, py::arg("capture_error_mode") = "global")
-      .def("capture_end", &Graph::capture_end)
+      .def("capture_end", torch::wrap_pybind_function(&Graph::capture_end))  // it may warn
       .def("instantiate", &Graph::instantiate)
       .def("replay", &Graph::replay, py::call_guard<py::gil_scoped_release>())
       .def("reset", &Graph::reset)

@@ -1,6 +1,7 @@
 // What torch's own C++ asks of a CUDA build in places that only Python reaches: the profiler, the
 // choice of attention, processes that fork.
 #include <pthread.h>
+#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/profiler/stubs/base.h>
 #include <torch/csrc/utils/device_lazy_init.h>
 
@@ -64,9 +65,11 @@ void bind_hooks(py::module_& m) {
     // Runs before the core forgets that it was initialised: handlers of a child run in their order.
     pthread_atfork(nullptr, nullptr, &after_fork);
   });
-  m.def("attention_serves", [](int64_t backend, const sdp::sdp_params& params, bool debug) {
-    return attention_serves(static_cast<sdp::SDPBackend>(backend), params, debug);
-  });
+  // With `debug` it warns, which wrap_pybind_function makes Python warnings of.
+  m.def("attention_serves",
+        torch::wrap_pybind_function([](int64_t backend, const sdp::sdp_params& params, bool debug) {
+          return attention_serves(static_cast<sdp::SDPBackend>(backend), params, debug);
+        }));
 }
 
 }  // namespace heitu

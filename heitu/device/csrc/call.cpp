@@ -330,7 +330,7 @@ constexpr std::pair<c10::DispatchKey, c10::DispatchKey> kKin[] = {
 
 // Composite operators that reach for kernels by device type (DispatchStub) and so run whole on the
 // host.
-constexpr const char* kWhole[] = {"copy_", "convolution", "convolution_backward", "conj_physical_",
+constexpr const char* kWhole[] = {"convolution", "convolution_backward", "conj_physical_",
                                   "mode.values"};
 
 // "aten::mode.values": name and overload.

@@ -2,6 +2,8 @@
 
 #include <mutex>
 
+#include "block.h"
+#include "block_table.h"
 #include "cuda_error.h"
 #include "generator.h"
 #include "graph.h"
@@ -122,6 +124,25 @@ void join_capture(c10::Stream stream, uint64_t id) {
     if (capture.id == id) capture.streams.emplace(stream.device_index(), stream.id());
 }
 
+// Gives the default generator, for one replayed operator, the state that it had in the capture.
+class RandomState {
+ public:
+  explicit RandomState(const RecordedCall& call) {
+    if (!call.random_state.defined()) return;
+    generator_ = default_generator(call.device);
+    before_ = generator_.graphsafe_get_state();
+    generator_.graphsafe_set_state(call.random_state);
+  }
+  ~RandomState() {
+    if (before_.defined()) generator_.graphsafe_set_state(before_);
+  }
+  RandomState(const RandomState&) = delete;
+  RandomState& operator=(const RandomState&) = delete;
+
+ private:
+  at::Generator generator_, before_;
+};
+
 // The part of a capture that touches the graph's inside.
 class Recorder {
  public:
@@ -141,13 +162,18 @@ class Recorder {
       spoil(graph);
       throw_cuda_error(kCaptureUnsupported);
     }
-    RecordedCall call{op, native, host_key, {}, {}, {}, current_device()};
+    RecordedCall call{op, native, host_key, {}, {}, {}, {}, current_device()};
+    if (graph.generators_.size() > 1)
+      call.random_state = default_generator(call.device).graphsafe_get_state();
+    std::vector<std::pair<size_t, c10::IValue>> written;
     for (size_t i = 0; i < arguments.size(); ++i) {
       const auto& value = (*stack)[first + i];
       const auto* alias = arguments[i].alias_info();
       const bool running = arguments[i].name().rfind("running_", 0) == 0;
-      if ((alias && alias->isWrite()) || running)
+      if ((alias && alias->isWrite()) || running) {
         each_tensor(value, [&](const at::Tensor& tensor) { graph.save(tensor); });
+        written.emplace_back(i, value);
+      }
       call.arguments.push_back(by_address(value));
     }
     {
@@ -162,6 +188,13 @@ class Recorder {
       --depth;
     }
     for (const auto& taken : call.tape.taken()) graph.own_.insert(taken.address);
+    // What the operator resized is replayed with the size and the memory that it has now.
+    for (const auto& [i, value] : written) {
+      call.arguments[i] = by_address(value);
+      each_tensor(value, [&](const at::Tensor& tensor) {
+        if (tensor.has_storage()) call.tape.forget(tensor.storage().data());
+      });
+    }
     for (const auto& value : *stack)
       each_tensor(value,
                   [&](const at::Tensor& tensor) { call.results.push_back(by_address(tensor)); });
@@ -172,6 +205,7 @@ class Recorder {
     Stack stack(call.arguments);
     call.tape.rewind();
     TapeScope tape(replaying_tape, &call.tape);
+    const RandomState random(call);
     if (call.native) {
       c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
       call.native->callBoxed(call.op, c10::DispatchKeySet(c10::DispatchKey::CUDA), &stack);
@@ -300,6 +334,7 @@ void Graph::reset() {
   calls_.clear();
   own_.clear();
   generators_.clear();
+  generator_memory_.clear();
 }
 
 PoolId Graph::pool() const {
@@ -318,6 +353,7 @@ void Graph::register_generator(const at::Generator& generator) {
   for (const auto& known : generators_)
     if (known == generator) return;
   generators_.push_back(generator);
+  generator_memory_.push_back(at::check_generator<PhiloxGenerator>(generator)->graph_memory());
 }
 
 void Graph::save(const at::Tensor& tensor) {
@@ -325,6 +361,10 @@ void Graph::save(const at::Tensor& tensor) {
   const auto& storage = *tensor.storage().unsafeGetStorageImpl();
   auto* address = const_cast<void*>(storage.data());
   if (!address || own_.count(address)) return;
+  // What lies in the graph's pool has no content before the first replay.
+  if (const Block* block = BlockTable::find(address);
+      block && block->arena && block->arena->pool.id == pool_)
+    return;
   for (const auto& saved : saved_)
     if (saved.address == address) return;
   const auto* bytes = static_cast<const char*>(address);

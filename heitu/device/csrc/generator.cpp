@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "allocator.h"
 #include "streams.h"
 
 namespace heitu {
@@ -126,9 +127,25 @@ uint64_t PhiloxGenerator::end_capture() {
   return increment;
 }
 
+std::shared_ptr<void> PhiloxGenerator::graph_memory() {
+  auto memory = state_->graph_memory.lock();
+  if (memory) return memory;
+  const auto stream = current_stream(device().index()).id();
+  auto* blocks = new std::array<Block*, 2>;
+  for (Block*& block : *blocks) block = allocate(device().index(), stream, sizeof(int64_t));
+  memory = std::shared_ptr<void>(blocks, [blocks](void*) {
+    for (Block* block : *blocks) release(block);
+    delete blocks;
+  });
+  state_->graph_memory = memory;
+  return memory;
+}
+
 PhiloxGenerator* PhiloxGenerator::clone_impl() const {
   refuse_in_capture("Cannot call CUDAGeneratorImpl::clone_impl");
-  return new PhiloxGenerator(device().index(), std::make_shared<State>(*state_));
+  auto state = std::make_shared<State>(*state_);
+  state->graph_memory.reset();
+  return new PhiloxGenerator(device().index(), std::move(state));
 }
 
 const at::Generator& default_generator(c10::DeviceIndex device) {

@@ -39,6 +39,9 @@ class PhiloxGenerator final : public c10::GeneratorImpl {
   // captured kernels draw is given back at the end: the increment of one replay is returned.
   void begin_capture();
   uint64_t end_capture();
+  // Device memory that CUDA's graphs read seed and offset from. Nothing reads it here, but programs
+  // see it in the allocator's statistics while a graph that draws from this state lives.
+  std::shared_ptr<void> graph_memory();
 
  private:
   struct State {
@@ -46,6 +49,7 @@ class PhiloxGenerator final : public c10::GeneratorImpl {
     uint64_t offset = 0;
     bool capturing = false;
     uint64_t offset_before_capture = 0;
+    std::weak_ptr<void> graph_memory;
   };
 
   PhiloxGenerator(c10::DeviceIndex device, std::shared_ptr<State> state);

@@ -25,6 +25,7 @@ struct RecordedCall {
   Stack arguments;  // over plain addresses: nothing is owned but CPU tensors
   Tape tape;
   std::vector<at::Tensor> results;  // over plain addresses
+  at::Generator random_state;       // of the default generator; undefined if it never changes
   c10::DeviceIndex device;
 };
 
@@ -66,6 +67,7 @@ class Graph {
   std::optional<c10::Stream> stream_;
   PoolId pool_{0, 0};
   std::vector<at::Generator> generators_;
+  std::vector<std::shared_ptr<void>> generator_memory_;
   std::vector<RecordedCall> calls_;
   std::unordered_set<const void*> own_;  // memory taken during the capture
   std::vector<Saved> saved_;

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "counters.h"
+#include "streams.h"
 #include "version.h"
 
 #if HEITU_TORCH_AT_LEAST(2, 8)
@@ -28,6 +30,7 @@ struct PinnedBlock {
   void* address;
   size_t size;  // a power of two
   bool live = true;
+  int64_t busy_until = 0;  // when the streams that copy from or to it have come that far
 };
 
 class PinnedMemory {
@@ -37,10 +40,14 @@ class PinnedMemory {
     std::lock_guard<std::mutex> lock(mutex_);
     auto& cached = free_[size_t(std::countr_zero(size))];
     PinnedBlock* block = nullptr;
-    if (!cached.empty()) {
-      block = cached.back();
-      cached.pop_back();
+    const auto idle = std::find_if(cached.rbegin(), cached.rend(), [](const PinnedBlock* block) {
+      return block->busy_until == 0 || block->busy_until <= now_ns();
+    });
+    if (idle != cached.rend()) {
+      block = *idle;
+      cached.erase(std::next(idle).base());
       block->live = true;
+      block->busy_until = 0;
     } else {
       block = create(size);
     }
@@ -65,16 +72,20 @@ class PinnedMemory {
     }
   }
 
+  bool record_use(const void* ptr, int64_t until) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (PinnedBlock* block = find(static_cast<const char*>(ptr))) {
+      block->busy_until = std::max(block->busy_until, until);
+      return true;
+    }
+    return false;
+  }
+
   bool contains(const void* ptr) {
     if (regions_.load(std::memory_order_relaxed) == 0) return false;
     std::lock_guard<std::mutex> lock(mutex_);
     auto* address = static_cast<const char*>(ptr);
-    auto block = blocks_.upper_bound(address);
-    if (block != blocks_.begin()) {
-      const PinnedBlock& candidate = *std::prev(block)->second;
-      if (candidate.live && address < static_cast<char*>(candidate.address) + candidate.size)
-        return true;
-    }
+    if (find(address)) return true;
     auto region = registered_.upper_bound(address);
     return region != registered_.begin() &&
            address < std::prev(region)->first + std::prev(region)->second;
@@ -131,6 +142,15 @@ class PinnedMemory {
     DurationStat& stat_;
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   };
+
+  // The block in use that the address lies in, or null.
+  PinnedBlock* find(const char* address) {
+    auto after = blocks_.upper_bound(address);
+    if (after == blocks_.begin()) return nullptr;
+    PinnedBlock& block = *std::prev(after)->second;
+    const bool inside = address < static_cast<char*>(block.address) + block.size;
+    return block.live && inside ? &block : nullptr;
+  }
 
   PinnedBlock* create(size_t size) {
     Stopwatch watch(stats_.alloc_time);
@@ -195,8 +215,9 @@ class PinnedAllocator final : public HostAllocatorBase {
   }
 
 #if HEITU_TORCH_AT_LEAST(2, 8)
-  // Copies are over when they return, so nothing needs to be waited for.
-  bool record_event(void* ptr, void*, c10::Stream) override { return is_pinned(ptr); }
+  bool record_event(void* ptr, void*, c10::Stream stream) override {
+    return record_pinned_use(ptr, stream);
+  }
   void empty_cache() override { empty_host_cache(); }
   at::HostStats get_stats() override {
     HostMemoryStats stats = host_memory_stats();
@@ -236,6 +257,10 @@ c10::Allocator* pinned_allocator() {
     return pinned;
   }();
   return allocator;
+}
+
+bool record_pinned_use(const void* ptr, c10::Stream stream) {
+  return pinned_memory().record_use(ptr, stream_ready_at(stream));
 }
 
 bool is_pinned(const void* ptr) { return pinned_memory().contains(ptr); }

@@ -13,6 +13,9 @@ namespace heitu {
 c10::Allocator* pinned_allocator();
 // Whether `ptr` points into a pinned block in use, or into memory registered by register_pinned.
 bool is_pinned(const void* ptr);
+// Keeps a pinned block from being handed out again before the work queued on the stream is done.
+// False if `ptr` is in no such block.
+bool record_pinned_use(const void* ptr, c10::Stream stream);
 
 // cudaHostRegister and cudaHostUnregister; false if it is registered already, or not.
 bool register_pinned(const void* ptr, size_t bytes);

@@ -50,6 +50,7 @@ c10::Stream make(c10::DeviceIndex device, c10::StreamId id) {
 size_t slot(c10::StreamId id) { return id > 0 && id < kStreams ? static_cast<size_t>(id) : 0; }
 
 void sleep_until(int64_t ns) {
+  if (ns <= 0) return;  // never occupied
   const auto left = ns - now_ns();
   if (left > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(left));
 }

@@ -31,6 +31,10 @@ class Tape {
       if (taken.address == address) return true;
     return false;
   }
+  // Memory that the recording gave an argument: replays find the argument with it already.
+  void forget(const void* address) {
+    std::erase_if(taken_, [&](const Taken& taken) { return taken.address == address; });
+  }
   void rewind() { position_ = 0; }
   const std::vector<Taken>& taken() const { return taken_; }
 
