@@ -371,6 +371,25 @@ def check_refusals() -> None:
         _symmetric_memory.rendezvous(_symmetric_memory.empty(4, device=DEVICE), dist.group.WORLD)
 
 
+def check_cuda_graph() -> None:
+    tensor = torch.full((3,), 1.0 + RANK, device=DEVICE)
+    whole = torch.zeros(6, device=DEVICE)
+    dist.all_reduce(torch.ones(1, device=DEVICE))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        doubled = tensor * 2
+        dist.all_reduce(doubled)
+        dist.all_gather_into_tensor(whole, doubled + RANK)
+    same(tensor, [1 + RANK] * 3)  # the capture itself leaves nothing behind
+    same(whole, [0] * 6)
+    graph.replay()
+    same(whole, [6] * 3 + [7] * 3)
+    tensor.fill_(5)
+    graph.replay()
+    same(doubled, [20] * 3)
+    same(whole, [20] * 3 + [21] * 3)
+
+
 # ---- groups ----
 
 

@@ -1,9 +1,9 @@
 #include "process_group_nccl.h"
 
-#include <deque>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include "capture.h"
+#include "captured_collective.h"
 #include "reduction.h"
 #include "streams.h"
 #include "tensor_checks.h"
@@ -151,65 +151,18 @@ c10::intrusive_ptr<CollectiveWork> ProcessGroupNccl::start(const Call& call, Ten
 
 // ---- in CUDA graphs ----
 
-namespace {
-
-// What a graph runs for a captured collective. The index of an entry is an argument of the recorded
-// operator; entries are small and stay.
-using Captured = std::function<c10::intrusive_ptr<c10d::Work>(const std::vector<at::Tensor>&,
-                                                              const std::vector<at::Tensor>&)>;
-struct CapturedTable {
-  std::mutex mutex;
-  std::deque<Captured> entries;
-};
-
-CapturedTable& captured_table() {
-  static auto* table = new CapturedTable;
-  return *table;
-}
-
-void run_captured(at::TensorList inputs, at::TensorList outputs, int64_t entry) {
-  const Captured* captured;
-  {
-    std::lock_guard<std::mutex> lock(captured_table().mutex);
-    captured = &captured_table().entries.at(entry);
-  }
-  (*captured)(inputs.vec(), outputs.vec())->wait();
-}
-
-TORCH_LIBRARY_FRAGMENT(heitu, m) {
-  m.def("nccl_collective(Tensor[] inputs, Tensor(a!)[] outputs, int entry) -> ()");
-}
-
-}  // namespace
-
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::capture(const Call& call, const Tensors& inputs,
                                                     const Tensors& outputs, Operation operation) {
-  auto self = c10::weak_intrusive_ptr<ProcessGroupNccl>(
+  const auto self = c10::weak_intrusive_ptr<ProcessGroupNccl>(
       c10::intrusive_ptr<ProcessGroupNccl>::unsafe_reclaim_from_nonowning(this));
-  auto latest = std::make_shared<c10::intrusive_ptr<CollectiveWork>>();
-  int64_t entry;
-  {
-    std::lock_guard<std::mutex> lock(captured_table().mutex);
-    auto& entries = captured_table().entries;
-    entry = static_cast<int64_t>(entries.size());
-    entries.push_back([=, operation = std::move(operation)](const Tensors& in, const Tensors& out) {
-      const auto group = self.lock();
-      TORCH_CHECK(group, "A CUDA graph holds a collective of a process group that is gone.");
-      auto work = group->start(call, in, out, operation);
-      if (latest.use_count() > 1) *latest = work;
-      return work;
-    });
-  }
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("heitu::nccl_collective", "");
-  static auto* kernel =
-      new c10::KernelFunction(c10::KernelFunction::makeFromUnboxedRuntimeFunction(&run_captured));
-  torch::jit::Stack stack{inputs, outputs, entry};
-  const auto run = [&](torch::jit::Stack* s) {
-    kernel->callBoxed(op, c10::DispatchKeySet(c10::DispatchKey::CUDA), s);
-  };
-  if (!capture_call(op, &stack, run, kernel, c10::DispatchKey::CPU)) run(&stack);
-  return finish(call, std::exchange(*latest, nullptr));
+  auto work = capture_collective(
+      inputs, outputs,
+      [=, operation = std::move(operation)](const Tensors& in, const Tensors& out) {
+        const auto group = self.lock();
+        TORCH_CHECK(group, "A CUDA graph holds a collective of a process group that is gone.");
+        return group->start(call, in, out, operation);
+      });
+  return finish(call, std::move(work));
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::broadcast(Tensors& tensors,
