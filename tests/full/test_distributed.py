@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.device import distributed_worker
+from tests.full import distributed_worker
 
 WORKER = Path(distributed_worker.__file__)
 
