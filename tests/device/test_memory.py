@@ -99,7 +99,8 @@ class TestOutOfMemory:
         r"CUDA out of memory\. Tried to allocate 1024\.00 GiB\. GPU 0 has a total capacity of \S+ GiB of "
         r"which \S+ GiB is free\. Including non-PyTorch memory, this process has \S+ \w+ memory in use\. "
         r"(\S+ GiB allowed; )?Of the allocated memory \S+ \w+ is allocated by PyTorch, "
-        r"and \S+ \w+ is reserved by PyTorch but unallocated\. If reserved but unallocated memory is large try setting \w+=expandable_segments:True"
+        r"and \S+ \w+ is reserved by PyTorch but unallocated\. "
+        r"If reserved but unallocated memory is large try setting \w+=expandable_segments:True"
     )
 
     def test_beyond_capacity(self) -> None:
