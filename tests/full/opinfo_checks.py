@@ -317,6 +317,11 @@ class Pair:
 
     # ---- refusals ----
 
+    def holds_dtype(self, sample: Any) -> bool:
+        """Whether a tensor of the sample is of the dtype; some entries draw what they want."""
+        leaves = pytree.tree_leaves((sample.input, sample.args, sample.kwargs))
+        return any(isinstance(leaf, Tensor) and leaf.dtype == self.dtype for leaf in leaves)
+
     def refusal(self, sample: Any) -> str | None:
         """The error the device raises on a sample that the CPU computes; "" if none; None: not comparable."""
 

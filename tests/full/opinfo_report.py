@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
+# What is known of findings that remain: the first pattern found in "variant: problem: entry dtype, …" tells.
+REASONS = (
+    (r"values differ: .*complex32", "steps of these gradients leave the range of half precision"),
+    (r"out: values differ: torch\._scaled_mm", "float8 rounded into an integer out=, which CUDA does not do"),
+    (r"masked_fill", "the error is raised, in other words"),
+)
+
+
 class Mark(NamedTuple):
     """How many of how many, and the share that is asked for."""
 
@@ -136,11 +144,17 @@ class Report:
     def _page(self, about: dict[str, Any], groups: dict[str, list[str]]) -> str:
         text = (Path(__file__).with_name("conformance_template.md")).read_text(encoding="utf-8")
         remaining = "\n".join(
-            f"- {reason} ({len(pairs)}): {', '.join(pairs)}" for reason, pairs in groups.items()
+            f"- {reason} ({len(pairs)}): {', '.join(pairs)}{_why(reason, pairs)}"
+            for reason, pairs in groups.items()
         )
         for name, value in {**about, "table": self.table(), "remaining": remaining or "Nothing."}.items():
             text = text.replace(f"{{{name}}}", str(value))
         return text
+
+
+def _why(reason: str, pairs: list[str]) -> str:
+    finding = f"{reason}: {', '.join(pairs)}"
+    return next((f" — {why}" for pattern, why in REASONS if re.search(pattern, finding)), "")
 
 
 def _general(problem: str) -> str:

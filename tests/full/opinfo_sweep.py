@@ -75,7 +75,14 @@ class Shard:
             file.writelines(json.dumps({"again": name}) + "\n" for name in self.names)
 
     def records(self) -> list[dict[str, Any]]:
-        return [record for record in lines(self.path) if record.get("entry") in self.names]
+        """The findings, without those that `forget` took back."""
+        found: list[dict[str, Any]] = []
+        for record in lines(self.path):
+            if "again" in record:
+                found = [earlier for earlier in found if earlier["entry"] != record["again"]]
+            elif record.get("entry") in self.names:
+                found.append(record)
+        return found
 
     def run(self) -> None:
         while names := self.waiting():
@@ -146,7 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         for done, shard in enumerate(pool.map(_run, shards), 1):
             print(f"{done}/{len(shards)} {shard.names[-1]}", file=sys.stderr)
     records = [record for shard in shards for record in shard.records()]
-    shown = f"python -m tests.full.opinfo_sweep --fresh --first {options.first} --later {options.later}"
+    shown = f"python -m tests.full.opinfo_sweep --first {options.first} --later {options.later}"
+    shown += " --fresh" if options.fresh else " (resumed)"
     report = Report(records, time.monotonic() - started, shown, options.first + options.later)
     print(report.table())
     if not options.no_report:

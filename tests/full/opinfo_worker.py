@@ -69,9 +69,15 @@ def check_pair(pair: Pair, samples: Samples) -> tuple[dict[str, list[str]], dict
     return {kind: found[:4] for kind, found in problems.items()}, counts
 
 
-def check_refusal(pair: Pair, samples: Samples) -> dict[str, Any]:
-    """What the device says to a dtype that CUDA does not take: texts, and how many samples it computed."""
-    said = [text for sample in pair.samples(*samples) if (text := pair.refusal(sample)) is not None]
+def check_refusal(pair: Pair, samples: Samples) -> dict[str, Any] | None:
+    """What the device says to a dtype that CUDA does not take: texts, and how many samples it computed.
+
+    None where the entry has no sample of the dtype.
+    """
+    drawn = [sample for sample in pair.samples(*samples) if pair.holds_dtype(sample)]
+    if not drawn:
+        return None
+    said = [text for sample in drawn if (text := pair.refusal(sample)) is not None]
     return {
         "samples": len(said),
         "computed": sum(not text for text in said),
@@ -97,8 +103,8 @@ def check_entry(name: str, op: Any, samples: Samples, record: Record) -> None:
                 record.write(
                     entry=name, dtype=word, comparable=dtype in host, problems=problems, counts=counts
                 )
-            else:
-                record.write(entry=name, dtype=word, refusal=check_refusal(pair, samples))
+            elif refusal := check_refusal(pair, samples):
+                record.write(entry=name, dtype=word, refusal=refusal)
         except _Late:
             record.write(entry=name, dtype=word, failure=f"took longer than {STUCK_SECONDS} s")
         except Exception as error:
