@@ -12,11 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 # What is known of findings that remain: the first pattern found in "variant: problem: entry dtype, …" tells.
 REASONS = (
     (r"values differ: .*complex32", "steps of these gradients leave the range of half precision"),
-    (r"out: values differ: torch\._scaled_mm", "float8 rounded into an integer out=, which CUDA does not do"),
+    (r"out: values differ: torch\._scaled_mm", "a float8 product rounded into an integer out="),
     (r"masked_fill", "the error is raised, in other words"),
 )
 
