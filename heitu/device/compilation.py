@@ -30,9 +30,10 @@ from heitu.settings import settings
 
 PREBUILT = build.PACKAGE / "device" / "_prebuilt"
 PRELUDE = "prelude.h"
-# Most of what a translation unit costs is reading PyTorch's headers, even precompiled, so sources are
-# compiled together, up to this size. Each then sees what the others keep in their unnamed namespaces.
-BATCH_BYTES = 40_000
+# Half of what a translation unit costs is reading PyTorch's headers, so sources are compiled together, up to
+# this size. Each then sees what the others keep in their unnamed namespaces. (A precompiled header takes
+# longer to write than it saves.)
+BATCH_BYTES = 170_000
 UNUSED_DAYS = 3  # what no build has used for so long is removed at the end of the next one
 
 
@@ -71,10 +72,15 @@ def source_files(*suffixes: str) -> list[Path]:
     return [Path(entry.path) for entry in build.source_entries(*suffixes)]
 
 
+def preludes() -> list[Path]:
+    """The header that every translation unit begins with."""
+    return [path for path in (root / PRELUDE for root in build.SOURCE_DIRS) if path.is_file()]
+
+
 def include_closure(source: Path) -> list[Path]:
     """`source`, the prelude, and every header of ours that either reaches, whatever its #if says."""
     found: set[Path] = set()
-    waiting = [source, *(root / PRELUDE for root in build.SOURCE_DIRS)]
+    waiting = [source, *preludes()]
     while waiting:
         path = waiting.pop()
         if path in found or not path.is_file():
@@ -171,7 +177,6 @@ class _Build:
         self._log = cache / "build.log"
         self._objects = cache / "objects"
         self._target = cache / "libraries" / f"{recipe.library_key()}.so"
-        self._prelude = next((r / PRELUDE for r in build.SOURCE_DIRS if (r / PRELUDE).is_file()), None)
         self._running: set[subprocess.Popen[str]] = set()
 
     def run(self) -> Path:
@@ -187,21 +192,16 @@ class _Build:
             raise HeituError(message, hint="Install heitu anew.")
         objects = {batch: self._objects / f"{self._recipe.object_key(batch)}.o" for batch in batches(sources)}
         missing = {batch: product for batch, product in objects.items() if not product.exists()}
-        header = self._prelude_header()
-        make_header = header is not None and bool(missing) and not _precompiled(header).exists()
         title = f"building the cuda device for torch {self._recipe.torch.version} (once)"
         try:
-            with BuildProgress(title, len(missing) + make_header + 1) as progress:
-                if header is not None and make_header:
-                    self._compile_header(header)
-                    progress.step(PRELUDE)
-                self._compile_all(missing, header, progress.step)
+            with BuildProgress(title, len(missing) + 1) as progress:
+                self._compile_all(missing, progress.step)
                 self._link(list(objects.values()))
                 progress.step("linking")
         except ToolError as failure:
             write_whole(self._log, failure.output.encode())
             raise failure.explain(self._log) from None
-        self._remove_unused({*objects.values(), *([header.parent] if header else [])})
+        self._remove_unused(set(objects.values()))
         return self._target
 
     def _is_whole(self) -> bool:
@@ -214,18 +214,6 @@ class _Build:
     def _record(self) -> Path:
         return self._target.with_suffix(".sha256")
 
-    def _prelude_header(self) -> Path | None:
-        # A stub in the cache that includes the prelude: GCC wants the precompiled file beside the header.
-        if self._prelude is None:
-            return None
-        key = _digest(self._recipe.object_key(Batch((self._prelude,))), str(self._prelude))
-        return self._objects / f"prelude-{key}" / PRELUDE
-
-    def _compile_header(self, header: Path) -> None:
-        header.parent.mkdir(mode=0o700, exist_ok=True)
-        write_whole(header, f'#include "{self._prelude}"\n'.encode())
-        self._compile(PRELUDE, ["-x", "c++-header", str(header)], _precompiled(header))
-
     def _compile(self, what: str, words: list[str], product: Path) -> None:
         unfinished = product.with_name(f"{product.name}.{os.getpid()}.tmp")
         command = [*self._recipe.compiler.command, *self._recipe.flags, "-c", *words, "-o", str(unfinished)]
@@ -235,11 +223,9 @@ class _Build:
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def _compile_all(
-        self, wanted: dict[Batch, Path], header: Path | None, done: Callable[[str], None]
-    ) -> None:
+    def _compile_all(self, wanted: dict[Batch, Path], done: Callable[[str], None]) -> None:
         def one(batch: Batch) -> None:
-            *before, last = [*([header] if header else []), *batch.sources]
+            *before, last = [*preludes(), *batch.sources]
             words = [word for path in before for word in ("-include", str(path))]
             self._compile(batch.name, [*words, str(last)], wanted[batch])
             if self._recipe.object_key(batch) != wanted[batch].stem:
@@ -282,18 +268,10 @@ class _Build:
     def _remove_unused(self, used: set[Path]) -> None:
         for path in used:
             os.utime(path)
-        if not (build.PACKAGE.parent / "pyproject.toml").exists():
-            # The precompiled header is hundreds of MB, and only in a checkout do the sources change.
-            for directory in self._objects.glob("prelude-*"):
-                shutil.rmtree(directory)
         oldest = time.time() - UNUSED_DAYS * 86400
         for path in [*self._objects.iterdir(), *self._target.parent.iterdir()]:
             if path.stem != self._target.stem and path.stat().st_mtime < oldest:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _precompiled(header: Path) -> Path:
-    return header.with_name(f"{header.name}.gch")
 
 
 def _prebuilt_key(torch: InstalledTorch) -> str:

@@ -1,5 +1,6 @@
 #include "communicator.h"
 
+#include <ATen/ops/from_blob.h>
 #include <unistd.h>
 
 #include <algorithm>

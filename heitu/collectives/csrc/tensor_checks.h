@@ -1,7 +1,7 @@
 // What the nccl process group asks of its arguments, in its own words.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <vector>
 

@@ -1,7 +1,8 @@
-// What every translation unit of the core shares; compiled once as a precompiled header.
+// What every translation unit of the core begins with; the build includes it. Operators come from their
+// own headers (ATen/ops/...): all of ATen.h takes longer to read than most of our files to compile.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 

@@ -15,16 +15,22 @@ template <class T>
 constexpr bool is_tensor = std::is_same_v<std::remove_cvref_t<T>, at::Tensor> ||
                            std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>;
 
+// One class a signature, not one an operator: PyTorch's boxing of it, which takes longest to compile, is
+// then shared by all operators of that signature.
+// `mix`: TensorIterator's operators take 0-dim CPU tensors among CUDA ones.
 // `judged`: CUDA refuses dtypes here that the CPU takes (dtype_rules.h).
-template <class Op, bool mix, bool judged = false, class Signature = typename Op::schema>
-struct Typed;
+template <class Signature, bool mix, bool judged>
+class Typed;
 
-template <class Op, bool mix, bool judged, class Result, class... Arguments>
-struct Typed<Op, mix, judged, Result(Arguments...)> {
-  static constexpr int kTensors = (0 + ... + (is_tensor<Arguments> ? 1 : 0));
-  using Passage = Frame<kTensors>;
+template <class Result, class... Arguments, bool mix, bool judged>
+class Typed<Result(Arguments...), mix, judged> final : public c10::OperatorKernel {
+ public:
+  using Redispatch = Result (*)(c10::DispatchKeySet, Arguments...);
 
-  static Result call(Arguments... arguments) {
+  Typed(const c10::OperatorHandle& op, Redispatch redispatch)
+      : redispatch_(redispatch), op_(op), boxed_(delegate(op, c10::DispatchKey::CPU)) {}
+
+  Result operator()(Arguments... arguments) {
     if (C10_LIKELY(!observed.load(std::memory_order_relaxed) && (ordinary(arguments) && ...))) {
       try {
         Passage frame;
@@ -37,17 +43,15 @@ struct Typed<Op, mix, judged, Result(Arguments...)> {
         // The boxed way knows where a wider dtype serves (promotion.h), or raises the same.
       }
     }
-    return boxed().template call<Result, Arguments...>(handle(),
-                                                       c10::DispatchKeySet(c10::DispatchKey::CUDA),
-                                                       std::forward<Arguments>(arguments)...);
-  }
-
-  static void add(TypedKernels& kernels) {
-    kernels.push_back({{Op::name, Op::overload_name},
-                       c10::KernelFunction::makeFromUnboxedFunction(TORCH_FN(&call))});
+    return boxed_.template call<Result, Arguments...>(op_,
+                                                      c10::DispatchKeySet(c10::DispatchKey::CUDA),
+                                                      std::forward<Arguments>(arguments)...);
   }
 
  private:
+  static constexpr int kTensors = (0 + ... + (is_tensor<Arguments> ? 1 : 0));
+  using Passage = Frame<kTensors>;
+
   template <class T>
   using Shadow = std::conditional_t<
       std::is_same_v<std::remove_cvref_t<T>, at::Tensor>, const at::Tensor&,
@@ -92,17 +96,17 @@ struct Typed<Op, mix, judged, Result(Arguments...)> {
   }
 
   template <size_t... I>
-  static Result finish(Passage& frame, std::tuple<Shadow<Arguments>...>& shadows,
+  Result finish(Passage& frame, std::tuple<Shadow<Arguments>...>& shadows,
                        std::index_sequence<I...>, Arguments&... arguments) {
     if constexpr (std::is_void_v<Result>) {
-      Op::redispatch(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
+      redispatch_(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
       (settle<Arguments>(frame, arguments), ...);
     } else if constexpr (std::is_same_v<Result, at::Tensor&>) {
-      auto& result = Op::redispatch(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
+      auto& result = redispatch_(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
       (settle<Arguments>(frame, arguments), ...);
       return const_cast<at::Tensor&>(frame.original(result));
     } else {
-      auto result = Op::redispatch(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
+      auto result = redispatch_(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
       (settle<Arguments>(frame, arguments), ...);
       return give(frame, std::move(result));
     }
@@ -130,16 +134,20 @@ struct Typed<Op, mix, judged, Result(Arguments...)> {
     return std::forward<T>(result);
   }
 
-  static const c10::OperatorHandle& handle() {
-    static const auto* op = new c10::OperatorHandle(
-        c10::Dispatcher::singleton().findSchemaOrThrow(Op::name, Op::overload_name));
-    return *op;
-  }
-  static const c10::KernelFunction& boxed() {
-    static const auto* kernel = new c10::KernelFunction(delegate(handle(), c10::DispatchKey::CPU));
-    return *kernel;
-  }
+  Redispatch redispatch_;
+  c10::OperatorHandle op_;
+  c10::KernelFunction boxed_;
 };
+
+template <class Op, bool mix, bool judged>
+void add_typed(TypedKernels& kernels) {
+  using Kernel = Typed<typename Op::schema, mix, judged>;
+  const c10::OperatorName name{Op::name, Op::overload_name};
+  const auto op = c10::Dispatcher::singleton().findSchema(name);
+  if (!op) return;  // this torch has no such operator
+  kernels.push_back({name, c10::KernelFunction::makeFromUnboxedFunctor<false, Kernel>(
+                               std::make_unique<Kernel>(*op, &Op::redispatch))});
+}
 
 // Each adds the kernels of its file.
 void add_form_kernels(TypedKernels& kernels);
@@ -147,9 +155,8 @@ void add_pointwise_kernels(TypedKernels& kernels);
 void add_reduction_kernels(TypedKernels& kernels);
 void add_network_kernels(TypedKernels& kernels);
 
-#define HEITU_TYPED(op) Typed<at::_ops::op, false>::add(kernels)
-#define HEITU_TYPED_JUDGED(op) Typed<at::_ops::op, false, true>::add(kernels)
-// TensorIterator's operators take 0-dim CPU tensors among CUDA ones.
-#define HEITU_TYPED_MIX(op) Typed<at::_ops::op, true>::add(kernels)
+#define HEITU_TYPED(op) add_typed<at::_ops::op, false, false>(kernels)
+#define HEITU_TYPED_JUDGED(op) add_typed<at::_ops::op, false, true>(kernels)
+#define HEITU_TYPED_MIX(op) add_typed<at::_ops::op, true, false>(kernels)
 
 }  // namespace heitu

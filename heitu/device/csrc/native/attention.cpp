@@ -1,5 +1,9 @@
 // The fused operators behind scaled_dot_product_attention: flash, efficient and cuDNN attention.
 // query [B, H, Sq, D], key [B, Hk, Sk, D], value [B, Hk, Sk, Dv].
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
+
 #include "../prelude.h"
 #include "../registry.h"
 #include "attention_core.h"

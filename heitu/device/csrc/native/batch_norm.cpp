@@ -1,5 +1,16 @@
 // Batch normalisation in the parts SyncBatchNorm is made of, and cuDNN's whole.
 // input [N, C, ...]; statistics [C], or [W, C] of W processes, in the accumulate type.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/addcmul.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/native_batch_norm.h>
+#include <ATen/ops/native_batch_norm_backward.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/var_mean.h>
+
 #include "../prelude.h"
 #include "../registry.h"
 #include "on_host.h"

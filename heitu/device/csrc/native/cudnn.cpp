@@ -1,4 +1,16 @@
 // cuDNN's convolutions, CTC loss and grid sampling, for programs that call them by name.
+#include <ATen/ops/_ctc_loss.h>
+#include <ATen/ops/_ctc_loss_backward.h>
+#include <ATen/ops/affine_grid_generator.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/convolution.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/grid_sampler_2d.h>
+#include <ATen/ops/grid_sampler_2d_backward.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/ones_like.h>
+
 #include "../prelude.h"
 #include "../registry.h"
 #include "on_host.h"

@@ -1,4 +1,7 @@
 // Matrix products that only CUDA has: another type for the result, and int8 with its size limits.
+#include <ATen/ops/_int_mm.h>
+#include <ATen/ops/matmul.h>
+
 #include "../prelude.h"
 #include "../registry.h"
 #include "on_host.h"

@@ -1,4 +1,13 @@
 // The fused LSTM and GRU cells, which only CUDA has: gates are computed in float for half types.
+#include <ATen/ops/add.h>
+#include <ATen/ops/addcmul.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/sigmoid_backward.h>
+#include <ATen/ops/sub.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/tanh.h>
+#include <ATen/ops/tanh_backward.h>
 #include <ATen/TensorUtils.h>
 
 #include "../prelude.h"

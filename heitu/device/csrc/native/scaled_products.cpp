@@ -1,4 +1,8 @@
 // Matrix products of float8 and int4 matrices with scales, in float.
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+
 #include "../prelude.h"
 #include "../registry.h"
 #include "on_host.h"

@@ -14,14 +14,14 @@ namespace py = pybind11;
 namespace heitu {
 namespace {
 
-c10::Device checked(int64_t device) {
+c10::Device own_or_current(int64_t device) {
   if (device < 0) device = current_device();
   if (device >= device_count()) throw_cuda_error(kInvalidDevice);
   return {c10::kCUDA, c10::DeviceIndex(device)};
 }
 
 at::Storage new_storage(size_t bytes, int64_t device) {
-  const c10::DeviceGuard guard(checked(device));
+  const c10::DeviceGuard guard(own_or_current(device));
   initialize();
   return at::Storage(at::Storage::use_byte_size_t(), bytes, &device_allocator(),
                      /*resizable=*/true);
@@ -45,21 +45,17 @@ std::pair<MemoryTuple, WordTuple> send(const at::Storage& storage) {
 at::Storage receive(const MemoryTuple& memory, const WordTuple& counter, size_t bytes,
                     int64_t device) {
   const auto& [pid, fd, inode, size, offset] = memory;
-  const auto where = checked(device);
+  const auto where = own_or_current(device);
   initialize();
   return receive_storage({{pid, fd, inode, size, offset}, word_of(counter)}, bytes, where);
-}
-
-c10::Stream stream_of(int64_t id, int64_t device) {
-  return c10::Stream(c10::Stream::UNSAFE, checked(device), id);
 }
 
 // With the methods of core.Event.
 void bind_shared_event(py::module_& m) {
   py::class_<SharedEvent>(m, "SharedEvent")
-      .def(py::init([](int64_t device) { return SharedEvent(checked(device).index()); }))
+      .def(py::init([](int64_t device) { return SharedEvent(own_or_current(device).index()); }))
       .def(py::init([](const WordTuple& handle, int64_t device) {
-        return SharedEvent(word_of(handle), checked(device).index());
+        return SharedEvent(word_of(handle), own_or_current(device).index());
       }))
       .def_property_readonly("handle", [](const SharedEvent& e) { return tuple_of(e.handle()); })
       .def_property_readonly("recorded",

@@ -1,9 +1,16 @@
 // What each area offers to Python.
 #pragma once
 
+#include <c10/core/Stream.h>
 #include <torch/csrc/utils/pybind.h>
 
 namespace heitu {
+
+// What Python names by two numbers.
+inline c10::Stream stream_of(int64_t id, int64_t device) {
+  return c10::Stream(c10::Stream::UNSAFE,
+                     c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device)), id);
+}
 
 void bind_device(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);

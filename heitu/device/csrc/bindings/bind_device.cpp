@@ -20,11 +20,6 @@ StreamTriple triple(c10::Stream stream) {
   return {stream.id(), stream.device_index(), static_cast<int64_t>(stream.device_type())};
 }
 
-c10::Stream stream_of(int64_t id, int64_t device) {
-  return c10::Stream(c10::Stream::UNSAFE,
-                     c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device)), id);
-}
-
 c10::DeviceIndex checked(int64_t device) {
   if (device < 0 || device >= device_count()) throw_cuda_error(kInvalidDevice);
   return static_cast<c10::DeviceIndex>(device);
