@@ -6,6 +6,7 @@ wrapped, so that torch.distributed finds the class on its import and makes group
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 from collections.abc import Callable
@@ -63,6 +64,9 @@ def _supply(c10d: Any, core: Any) -> None:
     _complete_group(group, core, _options(c10d.Backend.Options))
     c10d._DEFAULT_PG_NCCL_TIMEOUT = DEFAULT_TIMEOUT
     c10d.ProcessGroupNCCL = group
+    process = os.getpid()
+    # A forked child has none of the threads, and perhaps a lock that one of them held.
+    atexit.register(lambda: core.keep_ended_collectives() if os.getpid() == process else None)
 
 
 def pci_bus_id(index: int) -> int:

@@ -275,6 +275,14 @@ def check_async() -> None:
     same(doubled, [8] * 3)
 
 
+def check_future_of_a_collective_that_ends() -> None:
+    # The future is asked for at any moment around the end of the work, and must be completed once.
+    tensor = torch.ones(1, device=DEVICE)
+    for _ in range(1000):
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, async_op=True).get_future().wait()
+    same(tensor, [1])
+
+
 def check_synchronize_waits() -> None:
     tensor = torch.ones(3, device=DEVICE)
     if RANK == 1:

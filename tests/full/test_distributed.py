@@ -59,6 +59,25 @@ def test_a_rank_that_dies_is_named(tmp_path: Path) -> None:
     assert "remote process exited or there was a network error" in torchrun(str(program)).stdout
 
 
+def test_collectives_under_way_when_the_program_ends(tmp_path: Path) -> None:
+    program = tmp_path / "ends.py"
+    program.write_text(
+        "import os, time, torch, torch.distributed as dist\n"
+        "class Slow:\n"
+        "    def __del__(self, sleep=time.sleep): sleep(1)\n"
+        "slow = Slow()  # goes when the interpreter is past the point where threads may still enter it\n"
+        "rank = int(os.environ['RANK'])\n"
+        "torch.cuda.set_device(rank)\n"
+        "dist.init_process_group()\n"
+        "x = torch.ones(1, device='cuda')\n"
+        "dist.all_reduce(x)\n"
+        "if rank: time.sleep(0.5)\n"
+        "dist.all_reduce(x, async_op=True)\n"
+    )
+    ended = torchrun(str(program))
+    assert ended.returncode == 0, ended.stderr[-4000:]
+
+
 def test_fewer_devices_than_ranks_is_an_invalid_ordinal(tmp_path: Path) -> None:
     program = tmp_path / "ordinal.py"
     program.write_text("import os, torch\ntorch.cuda.set_device(int(os.environ['LOCAL_RANK']))\n")

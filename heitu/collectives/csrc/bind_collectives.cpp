@@ -127,6 +127,7 @@ void bind_collectives(py::module_& m) {
     bind_group(m, backend);
     set_drain(&drain_communicators);
   });
+  m.def("keep_ended_collectives", &Lane::keep_tasks, NoGil());
 }
 
 }  // namespace heitu

@@ -13,7 +13,23 @@ namespace heitu {
 
 namespace {
 thread_local bool this_is_a_lane = false;
+
+// Held while a task is let go of.
+std::mutex& ended_tasks_mutex() {
+  static auto* mutex = new std::mutex;
+  return *mutex;
 }
+
+bool ended_tasks_are_kept = false;
+
+void let_go(std::function<void()> task) {
+  std::lock_guard<std::mutex> lock(ended_tasks_mutex());
+  if (ended_tasks_are_kept)
+    new std::function<void()>(std::move(task));
+  else
+    task = nullptr;
+}
+}  // namespace
 
 Lane::Lane() : state_(std::make_shared<State>()) {
   std::thread thread([state = state_] { run(state); });
@@ -41,6 +57,11 @@ void Lane::drain() {
   state_->changed.wait(lock, [&] { return state_->done >= target; });
 }
 
+void Lane::keep_tasks() {
+  std::lock_guard<std::mutex> lock(ended_tasks_mutex());
+  ended_tasks_are_kept = true;
+}
+
 bool Lane::on_lane() noexcept { return this_is_a_lane; }
 
 void Lane::run(const std::shared_ptr<State>& state) {
@@ -54,7 +75,7 @@ void Lane::run(const std::shared_ptr<State>& state) {
     state->tasks.pop_front();
     lock.unlock();
     task();
-    task = nullptr;  // what it holds goes before it counts as done
+    let_go(std::move(task));  // what it holds goes before it counts as done
     lock.lock();
     ++state->done;
     state->changed.notify_all();
@@ -138,17 +159,18 @@ std::optional<std::string> CollectiveWork::run(const std::function<void()>& oper
       reason = what_of(translated);
     }
   }
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    ran_ = std::chrono::steady_clock::now() - started;
-  }
-  finish(failure);
   c10::intrusive_ptr<Future> future, result;
   {
+    // Work::finish() would let go of the lock before the futures are read, and a getFuture() in
+    // between would complete its future as well.
     std::lock_guard<std::mutex> lock(mutex_);
+    ran_ = std::chrono::steady_clock::now() - started;
+    completed_ = true;
+    exception_ = std::move(failure);
     future = future_;
     result = future_result_;
   }
+  cv_.notify_all();
   if (future) complete(future);
   if (result) complete_result(result);
   return reason;
@@ -188,8 +210,8 @@ bool CollectiveWork::wait(milliseconds timeout) {
 
 void CollectiveWork::complete(const c10::intrusive_ptr<Future>& future) {
   if (const auto failure = exception())
-    future->setErrorIfNeeded(failure);
-  else if (!future->completed())
+    future->setError(failure);
+  else
     future->markCompleted(c10::IValue(facts_.outputs));
 }
 
@@ -203,7 +225,7 @@ void CollectiveWork::complete_result(const c10::intrusive_ptr<Future>& future) {
       if (what_of(error).find("timeout") != std::string::npos) ending = c10d::WorkResult::TIMEOUT;
     }
   }
-  if (!future->completed()) future->markCompleted(c10::IValue(static_cast<int64_t>(ending)));
+  future->markCompleted(c10::IValue(static_cast<int64_t>(ending)));
 }
 
 c10::intrusive_ptr<Future> CollectiveWork::getFuture() {

@@ -25,6 +25,11 @@ class Lane {
   // Whether the calling thread is that of some lane.
   static bool on_lane() noexcept;
 
+  // From here on tasks that have run are kept, for the rest of the process. What they hold may be
+  // owned by Python, and a thread that lets go of that while the interpreter ends takes the process
+  // down. Must be called without Python's lock.
+  static void keep_tasks();
+
  private:
   struct State {
     std::mutex mutex;
