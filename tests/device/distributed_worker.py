@@ -26,6 +26,7 @@ from torch import nn
 RANK = int(os.environ.get("RANK", "0"))
 RANKS = 2
 DEVICE = torch.device("cuda", RANK)
+PATIENCE = timedelta(minutes=5)  # for what must happen, on a machine that is busy with other things
 SIZES = (5, 100_001)  # one round of the whole, and two rounds of slices that are not equal
 
 
@@ -59,7 +60,7 @@ def meet(name: str) -> None:
     """Both ranks come here before either goes on, without any collective."""
     store = dist.distributed_c10d._get_default_store()
     store.set(f"{name}/{RANK}", "here")
-    store.wait([f"{name}/{rank}" for rank in range(RANKS)], timedelta(seconds=30))
+    store.wait([f"{name}/{rank}" for rank in range(RANKS)], PATIENCE)
 
 
 # ---- reductions ----
@@ -293,19 +294,20 @@ def check_synchronize_waits() -> None:
 
 
 def check_barrier() -> None:
-    meet("barrier")
-    started = time.monotonic()
+    store = dist.distributed_c10d._get_default_store()
     if RANK == 1:
         time.sleep(0.5)
+        store.set("barrier", str(time.monotonic()))  # one clock for all processes of a machine
     dist.barrier(device_ids=[RANK])
-    assert time.monotonic() - started > 0.4
+    left = time.monotonic()
+    assert left >= float(store.get("barrier"))
 
 
 def check_timeout() -> None:
-    group = dist.new_group(timeout=timedelta(seconds=1))
+    group = dist.new_group()
     tensor = torch.ones(3, device=DEVICE)
     dist.all_reduce(tensor, group=group)
-    meet("timeout")
+    group._get_backend(DEVICE)._set_default_timeout(timedelta(seconds=1))
     if RANK == 0:
         with raises(
             dist.DistBackendError, "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2, OpType="
@@ -320,7 +322,7 @@ def check_timeout() -> None:
         started = time.monotonic()
         with raises(dist.DistBackendError, "milliseconds before timing out"):
             work.wait(timedelta(seconds=0.3))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PATIENCE.total_seconds() / 2
     meet("timed out")
 
 
@@ -396,6 +398,62 @@ def check_cuda_graph() -> None:
     graph.replay()
     same(doubled, [20] * 3)
     same(whole, [20] * 3 + [21] * 3)
+
+
+def check_cuda_graph_of_all_collectives() -> None:
+    own = torch.arange(4.0, device=DEVICE)
+    outputs = [torch.zeros(4, device=DEVICE) for _ in range(3)]
+    parts = [torch.zeros(2, device=DEVICE) for _ in range(RANKS)]
+    half = torch.zeros(2, device=DEVICE)
+
+    def program() -> None:
+        outputs[0].copy_(own)
+        dist.broadcast(outputs[0], 1)
+        outputs[1].copy_(own)
+        dist.all_reduce(outputs[1], op=dist.ReduceOp.MAX, async_op=True).wait()
+        dist.all_to_all_single(outputs[2], own)
+        dist.reduce_scatter_tensor(half, own)
+        dist.all_gather(parts, half)
+
+    program()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        program()
+    for number in (1, 2, 3):
+        mine = [float(number * 10 + rank + element) for rank in range(RANKS) for element in range(4)]
+        own.copy_(torch.tensor(mine[RANK * 4 : RANK * 4 + 4]))
+        for output in (*outputs, *parts, half):
+            output.zero_()
+        graph.replay()
+        zero, one = mine[:4], mine[4:]
+        total = [left + right for left, right in zip(zero, one, strict=True)]
+        same(outputs[0], one)
+        same(outputs[1], one)
+        same(outputs[2], zero[RANK * 2 : RANK * 2 + 2] + one[RANK * 2 : RANK * 2 + 2])
+        same(half, total[RANK * 2 : RANK * 2 + 2])
+        same(parts[0], total[:2])
+        same(parts[1], total[2:])
+
+
+def check_cuda_graph_of_ddp() -> None:
+    inputs, targets = share()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        model = nn.parallel.DistributedDataParallel(network(), device_ids=[RANK])
+        for _ in range(11):  # what DistributedDataParallel asks for before a capture
+            nn.functional.mse_loss(model(inputs), targets).backward()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    model.zero_grad(set_to_none=True)
+    with torch.cuda.graph(graph):
+        nn.functional.mse_loss(model(inputs), targets).backward()
+    for _ in range(3):
+        graph.replay()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                parameter -= 0.1 * parameter.grad
+    close(model.parameters())
 
 
 # ---- groups ----
@@ -654,7 +712,7 @@ def checks() -> dict[str, Callable[[], None]]:
 
 def main() -> None:
     torch.cuda.set_device(RANK)
-    dist.init_process_group("nccl", device_id=DEVICE, timeout=timedelta(seconds=30))
+    dist.init_process_group("nccl", device_id=DEVICE, timeout=PATIENCE)
     outcome = dict.fromkeys(checks(), "not run: the check before it broke the group")
     for name, check in checks().items():
         try:
