@@ -18,7 +18,7 @@ examples:
   heitu run train.py --lr 1e-3
   heitu run --devices 2 -m package.module
   heitu run -- torchrun --nproc-per-node 2 train.py
-  heitu run -- accelerate launch train.py
+  heitu run --devices 2 -- accelerate launch --num_processes 2 train.py
   heitu run -- python -u train.py
 
 Arguments, exit code, signals, stdin and tracebacks are the program's own. Child processes
