@@ -2,7 +2,7 @@
 
     heitu run bench/overhead.py [--python-only]
 
-Nanoseconds a call, medians of interleaved measurements (torch.utils.benchmark).
+Nanoseconds a call, medians of interleaved measurements; the C++ loops are compiled once.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import timeit
+from collections.abc import Callable
+from types import ModuleType
 
 import torch
-from torch.utils.benchmark import Language, Timer
+from torch.utils.cpp_extension import load_inline
+
+REPEATS = 10_000
 
 # name: (Python statement, C++ statement)
 CALLS = {
@@ -30,42 +34,71 @@ CALLS = {
     "floor (boxed)": ("x.floor()", "at::floor(x);"),
 }
 
+LOOPS = """
+#include <chrono>
+template <class Call>
+double per_call(int64_t repeats, const Call& call) {
+  c10::InferenceMode inference;
+  const auto start = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < repeats; ++i) call();
+  const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+  return took.count() / double(repeats);
+}
+double nanoseconds(int64_t which, const std::string& device, int64_t repeats) {
+  c10::InferenceMode inference;
+  auto x = at::ones({1}, at::Device(device));
+  auto m = at::ones({8, 8}, x.options());
+  switch (which) {
+CASES
+  }
+  return 0;
+}
+"""
+
 
 def main() -> None:
     """Prints one row a call."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python-only", action="store_true")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    languages = ["Python"] if arguments.python_only else ["Python", "C++"]
+    compiled = None if arguments.python_only else compile_loops()
     print(f"{'call':20} {'from':7} {'cpu ns':>8} {'cuda ns':>8} {'added ns':>9}")
-    for name, statements in CALLS.items():
-        for language, statement in zip(languages, statements, strict=False):
-            cpu, cuda = (timer(statement, language, device) for device in ("cpu", "cuda"))
-            measured = [(fastest(cpu), fastest(cuda)) for _ in range(arguments.rounds)]
-            a, b = (statistics.median(column) for column in zip(*measured, strict=True))
-            print(f"{name:20} {language:7} {a:8.0f} {b:8.0f} {b - a:9.0f}", flush=True)
+    for index, (name, (statement, _)) in enumerate(CALLS.items()):
+        row("Python", name, lambda device, s=statement: python_call(s, device), arguments.rounds)
+        if compiled is not None:
+            row(
+                "C++",
+                name,
+                lambda device, i=index: compiled.nanoseconds(i, device, REPEATS),
+                arguments.rounds,
+            )
 
 
-def timer(statement: str, language: str, device: str) -> Timer:
-    """Of one statement with x of one element, m of 8 x 8, d the device."""
-    if language == "Python":
-        names = {
-            "x": torch.ones(1, device=device),
-            "m": torch.ones(8, 8, device=device),
-            "d": device,
-            "torch": torch,
-        }
-        return Timer(statement, globals=names)
-    setup = f'auto x = at::ones({{1}}, at::Device("{device}")); auto m = at::ones({{8, 8}}, x.options());'
-    # Named, because with an accelerator present Timer refuses C++ unless told which clock.
-    return Timer(statement, setup, timer=timeit.default_timer, language=Language.CPP)
+def row(language: str, name: str, measure: Callable[[str], float], rounds: int) -> None:
+    """Medians over interleaved rounds, and the median of what a round added."""
+    rows = [(measure("cpu"), measure("cuda")) for _ in range(rounds)]
+    cpu, cuda = (statistics.median(column) for column in zip(*rows, strict=True))
+    added = statistics.median(b - a for a, b in rows)
+    print(f"{name:20} {language:7} {cpu:8.0f} {cuda:8.0f} {added:9.0f}", flush=True)
 
 
-def fastest(timer: Timer) -> float:
-    """Nanoseconds a call; the least of short runs, which other work disturbs least."""
-    return min(timer.timeit(20_000).mean for _ in range(5)) * 1e9
+def python_call(statement: str, device: str) -> float:
+    """Nanoseconds a call, with x of one element, m of 8 x 8, d the device."""
+    x, m = torch.ones(1, device=device), torch.ones(8, 8, device=device)
+    timer = timeit.Timer(statement, globals={"x": x, "m": m, "d": device, "torch": torch})
+    return timer.timeit(REPEATS) / REPEATS * 1e9
+
+
+def compile_loops() -> ModuleType:
+    """An extension with one loop a C++ statement."""
+    cases = "\n".join(
+        f"    case {index}: return per_call(repeats, [&] {{ {statement} }});"
+        for index, (_, statement) in enumerate(CALLS.values())
+    )
+    source = LOOPS.replace("CASES", cases)
+    return load_inline("heitu_bench_overhead", source, functions=["nanoseconds"], extra_cflags=["-O2"])
 
 
 if __name__ == "__main__":

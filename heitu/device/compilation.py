@@ -33,7 +33,7 @@ PRELUDE = "prelude.h"
 # Half of what a translation unit costs is reading PyTorch's headers, so sources are compiled together, up to
 # this size. Each then sees what the others keep in their unnamed namespaces. (A precompiled header takes
 # longer to write than it saves.)
-BATCH_BYTES = 170_000
+BATCH_BYTES = 130_000
 UNUSED_DAYS = 3  # what no build has used for so long is removed at the end of the next one
 
 
@@ -111,12 +111,11 @@ class Batch:
 
 
 def batches(sources: list[Path]) -> list[Batch]:
-    """`sources`, in their order, gathered up to BATCH_BYTES; those of one directory only."""
+    """`sources`, in their order, gathered up to BATCH_BYTES."""
     gathered: list[Batch] = []
     for source in sources:
         last = gathered[-1] if gathered else None
-        fits = last is not None and last.size + source.stat().st_size <= BATCH_BYTES
-        if last is not None and fits and last.sources[0].parent == source.parent:
+        if last is not None and last.size + source.stat().st_size <= BATCH_BYTES:
             gathered[-1] = Batch((*last.sources, source))
         else:
             gathered.append(Batch((source,)))

@@ -62,6 +62,7 @@ def find_compiler() -> Compiler:
 def compile_flags(torch: InstalledTorch) -> list[str]:
     """The flags of every translation unit; include directories of ours come on top."""
     flags = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-pipe"]
+    flags.append("-DAT_PER_OPERATOR_HEADERS")  # as torch itself is built: operators from ATen/ops only
     flags += [f"-DTORCH_EXTENSION_NAME={MODULE}", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.cxx11_abi)}"]
     if torch.pybind_build_abi:
         flags.append(f'-DPYBIND11_BUILD_ABI="{torch.pybind_build_abi}"')

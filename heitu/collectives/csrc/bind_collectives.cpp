@@ -1,10 +1,10 @@
 // The nccl process group as Python sees it, and what c10d looks up by device type.
 #include <pybind11/chrono.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <torch/csrc/distributed/c10d/reducer_timer.hpp>
 
+#include "bindings/bindings.h"
 #include "process_group_nccl.h"
 #include "streams.h"
 
@@ -51,8 +51,6 @@ class DeviceTimer final : public c10d::Timer {
 
 }  // namespace heitu
 
-// As in torch/csrc/utils/pybind.h, which takes twenty seconds to compile.
-PYBIND11_DECLARE_HOLDER_TYPE(T, c10::intrusive_ptr<T>, true)
 PYBIND11_DECLARE_HOLDER_TYPE(T, heitu::WithoutGil<T>, true)
 
 namespace heitu {

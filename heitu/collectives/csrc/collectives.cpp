@@ -1,3 +1,5 @@
+#include "collectives.h"
+
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/fmax.h>
@@ -6,8 +8,6 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/minimum.h>
-
-#include "collectives.h"
 
 #include "reduction.h"
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/isnan.h>
 #include <ATen/ops/view_as_real.h>
 #include <ATen/ops/zeros.h>
+
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include "capture.h"

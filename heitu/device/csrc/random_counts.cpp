@@ -1,9 +1,9 @@
 // Distributions whose kernels draw as many words as they need: Poisson, binomial, gamma, Dirichlet.
-#include <ATen/ops/div.h>
-#include <ATen/ops/empty.h>
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/native/Distributions.h>
+#include <ATen/ops/div.h>
+#include <ATen/ops/empty.h>
 
 #include <vector>
 

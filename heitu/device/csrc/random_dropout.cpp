@@ -1,11 +1,11 @@
 // Dropout and randomized leaky ReLU: random masks applied in the kernel that draws them.
+#include <ATen/Dispatch.h>
+#include <ATen/OpMathType.h>
+#include <ATen/native/Resize.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/zeros_like.h>
-#include <ATen/Dispatch.h>
-#include <ATen/OpMathType.h>
-#include <ATen/native/Resize.h>
 
 #include "launch.h"
 #include "prelude.h"

@@ -1,12 +1,11 @@
 // Permutations and draws from categories.
-#include <ATen/TensorOperators.h>
+#include <ATen/Dispatch.h>
+#include <ATen/native/TensorFactories.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/topk.h>
-#include <ATen/Dispatch.h>
-#include <ATen/native/TensorFactories.h>
 
 #include <numeric>
 #include <vector>

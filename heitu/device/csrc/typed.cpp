@@ -2,6 +2,13 @@
 
 namespace heitu {
 
+TypedKernel::TypedKernel(const c10::OperatorHandle& op)
+    : op_(op), boxed_(delegate(op, c10::DispatchKey::CPU)) {}
+
+std::optional<c10::OperatorHandle> find_operator(const char* name, const char* overload) {
+  return c10::Dispatcher::singleton().findSchema({name, overload});
+}
+
 std::vector<std::pair<c10::OperatorName, c10::KernelFunction>> typed_kernels() {
   TypedKernels kernels;
   add_form_kernels(kernels);

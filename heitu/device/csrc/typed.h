@@ -15,20 +15,32 @@ template <class T>
 constexpr bool is_tensor = std::is_same_v<std::remove_cvref_t<T>, at::Tensor> ||
                            std::is_same_v<std::remove_cvref_t<T>, std::optional<at::Tensor>>;
 
-// One class a signature, not one an operator: PyTorch's boxing of it, which takes longest to compile, is
-// then shared by all operators of that signature.
-// `mix`: TensorIterator's operators take 0-dim CPU tensors among CUDA ones.
-// `judged`: CUDA refuses dtypes here that the CPU takes (dtype_rules.h).
+// What a typed kernel is apart from its signature.
+class TypedKernel : public c10::OperatorKernel {
+ protected:
+  explicit TypedKernel(const c10::OperatorHandle& op);
+
+  c10::OperatorHandle op_;
+  c10::KernelFunction boxed_;
+};
+
+// Nothing if this torch has no such operator.
+std::optional<c10::OperatorHandle> find_operator(const char* name, const char* overload);
+
+// One class a signature, not one an operator: PyTorch's boxing of it, which takes longest to
+// compile, is then shared by all operators of that signature. `mix`: TensorIterator's operators
+// take 0-dim CPU tensors among CUDA ones. `judged`: CUDA refuses dtypes here that the CPU takes
+// (dtype_rules.h).
 template <class Signature, bool mix, bool judged>
 class Typed;
 
 template <class Result, class... Arguments, bool mix, bool judged>
-class Typed<Result(Arguments...), mix, judged> final : public c10::OperatorKernel {
+class Typed<Result(Arguments...), mix, judged> final : public TypedKernel {
  public:
   using Redispatch = Result (*)(c10::DispatchKeySet, Arguments...);
 
   Typed(const c10::OperatorHandle& op, Redispatch redispatch)
-      : redispatch_(redispatch), op_(op), boxed_(delegate(op, c10::DispatchKey::CPU)) {}
+      : TypedKernel(op), redispatch_(redispatch) {}
 
   Result operator()(Arguments... arguments) {
     if (C10_LIKELY(!observed.load(std::memory_order_relaxed) && (ordinary(arguments) && ...))) {
@@ -43,9 +55,8 @@ class Typed<Result(Arguments...), mix, judged> final : public c10::OperatorKerne
         // The boxed way knows where a wider dtype serves (promotion.h), or raises the same.
       }
     }
-    return boxed_.template call<Result, Arguments...>(op_,
-                                                      c10::DispatchKeySet(c10::DispatchKey::CUDA),
-                                                      std::forward<Arguments>(arguments)...);
+    return boxed_.template call<Result, Arguments...>(
+        op_, c10::DispatchKeySet(c10::DispatchKey::CUDA), std::forward<Arguments>(arguments)...);
   }
 
  private:
@@ -97,7 +108,7 @@ class Typed<Result(Arguments...), mix, judged> final : public c10::OperatorKerne
 
   template <size_t... I>
   Result finish(Passage& frame, std::tuple<Shadow<Arguments>...>& shadows,
-                       std::index_sequence<I...>, Arguments&... arguments) {
+                std::index_sequence<I...>, Arguments&... arguments) {
     if constexpr (std::is_void_v<Result>) {
       redispatch_(kHostKeys, pass<Arguments>(std::get<I>(shadows))...);
       (settle<Arguments>(frame, arguments), ...);
@@ -135,18 +146,16 @@ class Typed<Result(Arguments...), mix, judged> final : public c10::OperatorKerne
   }
 
   Redispatch redispatch_;
-  c10::OperatorHandle op_;
-  c10::KernelFunction boxed_;
 };
 
-template <class Op, bool mix, bool judged>
-void add_typed(TypedKernels& kernels) {
-  using Kernel = Typed<typename Op::schema, mix, judged>;
-  const c10::OperatorName name{Op::name, Op::overload_name};
-  const auto op = c10::Dispatcher::singleton().findSchema(name);
-  if (!op) return;  // this torch has no such operator
-  kernels.push_back({name, c10::KernelFunction::makeFromUnboxedFunctor<false, Kernel>(
-                               std::make_unique<Kernel>(*op, &Op::redispatch))});
+template <class Kernel>
+void add_typed(TypedKernels& kernels, const char* name, const char* overload,
+               typename Kernel::Redispatch redispatch) {
+  if (const auto op = find_operator(name, overload)) {
+    kernels.push_back(
+        {op->operator_name(), c10::KernelFunction::makeFromUnboxedFunctor<false, Kernel>(
+                                  std::make_unique<Kernel>(*op, redispatch))});
+  }
 }
 
 // Each adds the kernels of its file.
@@ -155,8 +164,11 @@ void add_pointwise_kernels(TypedKernels& kernels);
 void add_reduction_kernels(TypedKernels& kernels);
 void add_network_kernels(TypedKernels& kernels);
 
-#define HEITU_TYPED(op) add_typed<at::_ops::op, false, false>(kernels)
-#define HEITU_TYPED_JUDGED(op) add_typed<at::_ops::op, false, true>(kernels)
-#define HEITU_TYPED_MIX(op) add_typed<at::_ops::op, true, false>(kernels)
+#define HEITU_ADD_TYPED(op, mix, judged)               \
+  add_typed<Typed<at::_ops::op::schema, mix, judged>>( \
+      kernels, at::_ops::op::name, at::_ops::op::overload_name, &at::_ops::op::redispatch)
+#define HEITU_TYPED(op) HEITU_ADD_TYPED(op, false, false)
+#define HEITU_TYPED_JUDGED(op) HEITU_ADD_TYPED(op, false, true)
+#define HEITU_TYPED_MIX(op) HEITU_ADD_TYPED(op, true, false)
 
 }  // namespace heitu

@@ -1,7 +1,7 @@
 #include "attention_core.h"
 
 #include <ATen/ExpandUtils.h>
-#include <ATen/TensorOperators.h>
+#include <ATen/Parallel.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 #include <ATen/ops/_softmax_backward_data.h>
@@ -13,7 +13,6 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/softmax.h>
-#include <ATen/Parallel.h>
 
 #include <limits>
 

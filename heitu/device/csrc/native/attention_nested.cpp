@@ -1,10 +1,10 @@
 // Fused attention of nested tensors [B, H, {S}, D]: one sequence after the other.
+#include <ATen/NestedTensorImpl.h>
 #include <ATen/ops/_nested_tensor_from_tensor_list.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/unbind.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/NestedTensorImpl.h>
 
 #include "../prelude.h"
 #include "../registry.h"

@@ -1,6 +1,5 @@
 // The attention operators below scaled_dot_product_attention, whose layout is [B, S, H, D], or
 // [total, H, D] with cumulative sequence lengths; also called directly by varlen_attn and xFormers.
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention_backward.h>
 #include <ATen/ops/arange.h>

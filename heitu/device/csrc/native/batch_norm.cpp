@@ -1,6 +1,5 @@
 // Batch normalisation in the parts SyncBatchNorm is made of, and cuDNN's whole.
 // input [N, C, ...]; statistics [C], or [W, C] of W processes, in the accumulate type.
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>

@@ -1,5 +1,4 @@
 // Operators for which the CPU has a kernel, but one that refuses or orders what CUDA does not.
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/_fft_c2c.h>
 #include <ATen/ops/_fft_c2r.h>
 #include <ATen/ops/_fft_r2c.h>
@@ -15,6 +14,7 @@
 #include <ATen/ops/min.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
+
 #include <numeric>
 
 #include "../prelude.h"

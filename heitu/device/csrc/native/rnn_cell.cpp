@@ -1,4 +1,5 @@
 // The fused LSTM and GRU cells, which only CUDA has: gates are computed in float for half types.
+#include <ATen/TensorUtils.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/empty.h>
@@ -8,7 +9,6 @@
 #include <ATen/ops/sum.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/tanh_backward.h>
-#include <ATen/TensorUtils.h>
 
 #include "../prelude.h"
 #include "../registry.h"

@@ -1,13 +1,13 @@
 // The operators behind nn.RNN, nn.LSTM and nn.GRU when cuDNN is enabled.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/native/RNN.h>
 #include <ATen/ops/_cudnn_init_dropout_state.h>
 #include <ATen/ops/_cudnn_rnn.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gru.h>
 #include <ATen/ops/lstm.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/native/RNN.h>
 
 #include "../prelude.h"
 #include "../registry.h"

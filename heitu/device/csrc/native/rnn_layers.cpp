@@ -10,6 +10,7 @@
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/tanh_backward.h>
 #include <ATen/ops/threshold_backward.h>
+
 #include <functional>
 #include <numeric>
 
