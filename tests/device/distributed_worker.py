@@ -293,6 +293,21 @@ def check_synchronize_waits() -> None:
     same(tensor, [2] * 3)
 
 
+def check_profile() -> None:
+    tensor = torch.ones(2, device=DEVICE)
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True
+    ) as profile:
+        for _ in range(3):
+            dist.all_reduce(tensor)
+        dist.broadcast(tensor, 0)
+    counts = {event.key: event.count for event in profile.key_averages()}
+    assert counts["nccl:all_reduce"] == 3, counts
+    assert counts["nccl:broadcast"] == 1, counts
+    shapes = [event.input_shapes for event in profile.events() if event.name == "nccl:all_reduce"]
+    assert shapes == [[[2]]] * 3, shapes
+
+
 def check_barrier() -> None:
     store = dist.distributed_c10d._get_default_store()
     if RANK == 1:

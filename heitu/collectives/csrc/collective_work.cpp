@@ -113,10 +113,45 @@ std::string what_of(const std::exception& error) {
   return error.what();
 }
 
+// The name under which a profile shows the operation.
+const char* title(c10d::OpType op) {
+  switch (op) {
+    case c10d::OpType::BROADCAST:
+      return "nccl:broadcast";
+    case c10d::OpType::ALLREDUCE:
+      return "nccl:all_reduce";
+    case c10d::OpType::REDUCE:
+      return "nccl:reduce";
+    case c10d::OpType::ALLGATHER:
+      return "nccl:all_gather";
+    case c10d::OpType::_ALLGATHER_BASE:
+      return "nccl:_all_gather_base";
+    case c10d::OpType::REDUCE_SCATTER:
+      return "nccl:reduce_scatter";
+    case c10d::OpType::_REDUCE_SCATTER_BASE:
+      return "nccl:_reduce_scatter_base";
+    case c10d::OpType::ALLTOALL_BASE:
+    case c10d::OpType::ALLTOALL:
+      return "nccl:all_to_all";
+    case c10d::OpType::GATHER:
+      return "nccl:gather";
+    case c10d::OpType::SCATTER:
+      return "nccl:scatter";
+    case c10d::OpType::SEND:
+      return "nccl:send";
+    case c10d::OpType::RECV:
+      return "nccl:recv";
+    case c10d::OpType::BARRIER:
+      return "nccl:all_reduce_barrier";
+    default:
+      return "nccl:coalesced";
+  }
+}
+
 }  // namespace
 
 CollectiveWork::CollectiveWork(WorkFacts facts, std::function<void(const std::string&)> expired)
-    : Work(facts.rank, facts.op),
+    : Work(facts.rank, facts.op, title(facts.op), facts.inputs),
       facts_(std::move(facts)),
       expired_(std::move(expired)),
       created_(std::chrono::steady_clock::now()) {}
@@ -167,6 +202,7 @@ std::optional<std::string> CollectiveWork::run(const std::function<void()>& oper
     ran_ = std::chrono::steady_clock::now() - started;
     completed_ = true;
     exception_ = std::move(failure);
+    if (recordFunctionEndCallback_) std::exchange(recordFunctionEndCallback_, nullptr)();
     future = future_;
     result = future_result_;
   }
