@@ -231,3 +231,19 @@ def test_cell_sizes_are_checked() -> None:
         RuntimeError, match=r"Expected tensor for argument #5 .prev_hidden. to have 15 elements"
     ):
         aten._thnn_fused_lstm_cell(gates, gates, cx)
+
+
+def test_dropout_in_a_graph_draws_anew_at_every_replay() -> None:
+    net = torch.nn.GRU(3, 4, num_layers=2, dropout=0.5).cuda()
+    x = torch.ones(5, 2, 3, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = net(x)[0]
+    runs = []
+    for seed in (1, 1, None):
+        if seed is not None:
+            torch.cuda.manual_seed(seed)
+        graph.replay()
+        runs.append(out.clone())
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[1], runs[2])

@@ -292,12 +292,11 @@ Tensor find_weight_buffer(TensorList params, int64_t stride, bool projected) {
   return Tensor();
 }
 
-// A seed from the device's generator; cuDNN's own is fixed when the first network runs.
+// From the device's generator; cuDNN's own is fixed when the first network runs. Drawn on the
+// device, for a graph that captures this to draw anew at every replay.
 Tensor new_dropout_state(const Tensor& input, double dropout, bool train) {
   if (!train || dropout == 0) return Tensor();
-  const Tensor seed = at::empty({1}, input.options().dtype(at::kLong)).random_();
-  return at::_cudnn_init_dropout_state(dropout, train, seed.item<int64_t>(), at::kByte,
-                                       std::nullopt, input.device(), false);
+  return at::empty({2}, input.options().dtype(at::kLong)).random_().view(at::kByte);
 }
 
 template <RnnMode mode>
