@@ -467,3 +467,24 @@ def test_foreach_operators() -> None:
         assert_close(one, other * 2.5, 1e-6)
     for one, other in zip(torch._foreach_norm(moved), tensors, strict=True):
         assert_close(one, (other * 2.5).norm(), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("median CUDA with indices output", lambda x: x.median(0)),
+        ("_bincount_cuda", lambda x: torch.bincount(x.long().abs(), x)),
+        ("put_", lambda x: x.put_(torch.tensor([0, 0], device="cuda"), x[:2].clone(), accumulate=True)),
+    ],
+)
+def test_what_is_not_deterministic_on_cuda_raises(name: str, call: Callable[[Tensor], Tensor]) -> None:
+    x = torch.randn(8, device="cuda")
+    call(x)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError, match=f"^{name} does not have a deterministic implementation"):
+            call(x)
+        x.median()
+        torch.bincount(x.long().abs())
+    finally:
+        torch.use_deterministic_algorithms(False)

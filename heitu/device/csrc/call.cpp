@@ -9,6 +9,7 @@
 #include "dtype_rules.h"
 #include "frame.h"
 #include "narrow_products.h"
+#include "nondeterminism.h"
 #include "promotion.h"
 #include "registry.h"
 #include "seeding.h"
@@ -178,6 +179,7 @@ struct Operator {
     for (const auto& tag : op.getTags())
       if (tag == at::Tag::nondeterministic_seeded) seeded = true;
     rule = DtypeRule::of(op);
+    nondeterminism = Nondeterminism::of(op.operator_name());
     static const auto* products = new std::unordered_set<std::string>{
         "aten::mm",    "aten::bmm",    "aten::addmm",       "aten::baddbmm",
         "aten::addmv", "aten::addbmm", "aten::convolution", "aten::convolution_backward"};
@@ -190,6 +192,7 @@ struct Operator {
   bool seeded = false;
   bool product = false;             // whose 16-bit kernel on the CPU may be slow
   const DtypeRule* rule = nullptr;  // where CUDA's kernel takes other dtypes than the CPU's
+  const Nondeterminism* nondeterminism = nullptr;
 };
 
 bool on_device(const c10::IValue& value) {
@@ -215,6 +218,8 @@ class Delegate final : public c10::OperatorKernel {
     check(op, *stack);
     if (C10_UNLIKELY(op_.rule != nullptr))
       op_.rule->check(op, torch::jit::last(*stack, op_.inputs));
+    if (C10_UNLIKELY(op_.nondeterminism != nullptr))
+      op_.nondeterminism->check(torch::jit::last(*stack, op_.inputs));
     BoxedFrame frame;
     c10::SmallVector<at::Tensor, 4> written;
     std::vector<at::Tensor> written_lists;
