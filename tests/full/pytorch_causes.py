@@ -1,0 +1,68 @@
+"""Why tests of PyTorch's own do not pass here: a cause, and the patterns of what it explains.
+
+The first pattern found in "file::class::test: outcome: message" tells.
+"""
+
+CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "Written for 2.6: torch has since changed what the test looks at",
+        (
+            r"reduced_precision_reduction_get_set",  # the getters return two values now
+            r"MemPoolContext",
+            r"test_mempool_multithread",  # MemPoolContext again, in its threads
+            r"Unrecognized key 'foo' in Accelerator allocator config",  # a ValueError now
+            r"test_cuda_module_loading_env",  # torch no longer sets the variable
+            r"Muon only supports 2D parameters",  # an optimizer that the test does not know
+            r"test_defaults_changed_to_foreach",  # no module torch.optim.adamw._multi_tensor_adamw
+            r"read_vitals",
+            r"test_dtypetensor_warnings",  # torch no longer warns
+            r"alert_(Replication|kthvalue|histc)",  # torch no longer lists them as nondeterministic
+            r"test_cpp_warnings_have_python_context",  # fails alike on torch without Heitu
+            r"test_serialization.*(weights_only|skip_data)",  # fail alike on torch without Heitu
+        ),
+    ),
+    (
+        "Too much work for a CPU in the time allowed (on a GPU, a second or so)",
+        (r": timed out: ",),
+    ),
+    (
+        "Needs the network, a CUDA compiler, or libtorch_cuda and libcuda themselves",
+        (
+            r"Name or service not known",
+            r"Error building extension",
+            r"undefined symbol",
+            r"libcuda\.so\.1",
+        ),
+    ),
+    (
+        "More device memory than the 5 GiB given",
+        (r"test_index_put_accumulate_large_tensor", r"OutOfMemoryError"),
+    ),
+    (
+        "Not emulated: copy-on-write storages (torch._lazy_clone)",
+        (r"Expected storage != nullptr", r"lazy_clone", r"parallel_cow"),
+    ),
+    (
+        "Not emulated: cuBLAS's workspaces, and its demand for CUBLAS_WORKSPACE_CONFIG",
+        (r"cublas_workspace", r"cublas_config"),
+    ),
+    (
+        "Work runs in the order in which it was issued, on the caller's thread: "
+        "a test for races or for threads finds none",
+        (
+            r"test_graph_concurrent_replay",
+            r"test_backward_single_threaded",
+            r"test_reentrant_parent_error_on_cpu",
+        ),
+    ),
+    (
+        "Differs from CUDA, to be mended",
+        (
+            r"test_sync_warning",
+            r"alert_EmbeddingBag_max",
+            r"test_multinomial_device_constrain",  # raised, in other words
+            r"test_advancedindex_mixed_devices_error",
+            r"scatter_reduce_multiply_unsupported",
+        ),
+    ),
+)
