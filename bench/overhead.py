@@ -20,8 +20,8 @@ REPEATS = 10_000
 
 # name: (Python statement, C++ statement)
 CALLS = {
-    "add, 1 element": ("x + x", "at::add(x, x);"),
-    "add_, 1 element": ("x.add_(x)", "x.add_(x);"),
+    "add, 1 element": ("x + y", "at::add(x, y);"),
+    "add_, 1 element": ("x.add_(y)", "x.add_(y);"),
     "mul by a number": ("x * 2.0", "at::mul(x, 2.0);"),
     "view": ("m.view(-1)", "m.view({-1});"),
     "select": ("m[0]", "m.select(0, 0);"),
@@ -47,6 +47,7 @@ double per_call(int64_t repeats, const Call& call) {
 double nanoseconds(int64_t which, const std::string& device, int64_t repeats) {
   c10::InferenceMode inference;
   auto x = at::ones({1}, at::Device(device));
+  auto y = at::ones_like(x);
   auto m = at::ones({8, 8}, x.options());
   switch (which) {
 CASES
@@ -86,8 +87,8 @@ def row(language: str, name: str, measure: Callable[[str], float], rounds: int) 
 
 def python_call(statement: str, device: str) -> float:
     """Nanoseconds a call, with x of one element, m of 8 x 8, d the device."""
-    x, m = torch.ones(1, device=device), torch.ones(8, 8, device=device)
-    timer = timeit.Timer(statement, globals={"x": x, "m": m, "d": device, "torch": torch})
+    x, y, m = (torch.ones(size, device=device) for size in (1, 1, (8, 8)))
+    timer = timeit.Timer(statement, globals={"x": x, "y": y, "m": m, "d": device, "torch": torch})
     return timer.timeit(REPEATS) / REPEATS * 1e9
 
 

@@ -34,8 +34,8 @@ namespace {
 // Shadows of a boxed call's arguments, by layout, and the way back.
 class BoxedFrame {
  public:
-  BoxedFrame() : previous_(scoped_device), exclude_(kBelowDevice) {}
-  ~BoxedFrame() { scoped_device = previous_; }
+  BoxedFrame() : previous_(thread_state.scoped_device), exclude_(kBelowDevice) {}
+  ~BoxedFrame() { thread_state.scoped_device = previous_; }
   BoxedFrame(const BoxedFrame&) = delete;
   BoxedFrame& operator=(const BoxedFrame&) = delete;
 
@@ -98,7 +98,7 @@ class BoxedFrame {
       if (pair.original.is_same(original)) write_back(pair.shadow, pair.original);
   }
 
-  void set_device(c10::DeviceIndex index) { scoped_device = index; }
+  void set_device(c10::DeviceIndex index) { thread_state.scoped_device = index; }
 
  private:
   struct Pair {
@@ -141,11 +141,11 @@ class BoxedFrame {
       if (result.storage().use_count() > 1)
         host = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(
             const_cast<c10::StorageImpl*>(storage));
-      auto labelled = device_label(std::move(result), {c10::kCUDA, scoped_device});
+      auto labelled = device_label(std::move(result), {c10::kCUDA, thread_state.scoped_device});
       if (host) given_.emplace_back(std::move(host), labelled);
       return labelled;
     }
-    return device_label(std::move(result), {c10::kCUDA, scoped_device});
+    return device_label(std::move(result), {c10::kCUDA, thread_state.scoped_device});
   }
 
   static at::Tensor alias(at::Tensor result, const at::Tensor& original) {
@@ -234,7 +234,8 @@ class Delegate final : public c10::OperatorKernel {
     for (size_t i = first; i < stack->size(); ++i) frame.take((*stack)[i]);
     std::optional<SeededScope> seeded;
     if (C10_UNLIKELY(op_.seeded || op_.generator >= 0)) {
-      seeded.emplace(scoped_device < 0 ? current_device() : scoped_device);
+      seeded.emplace(thread_state.scoped_device < 0 ? current_device()
+                                                    : thread_state.scoped_device);
       if (op_.generator >= 0) seeded->replace((*stack)[first + op_.generator]);
     }
     if (op_.product && is_slow((*stack)[first])) {

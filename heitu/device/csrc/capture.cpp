@@ -177,7 +177,7 @@ class Recorder {
       call.arguments.push_back(by_address(value));
     }
     {
-      TapeScope tape(recording_tape, &call.tape);
+      TapeScope tape(thread_state.recording_tape, &call.tape);
       ++depth;
       try {
         run(stack);
@@ -204,7 +204,7 @@ class Recorder {
   static void replay(Graph& graph, RecordedCall& call) {
     Stack stack(call.arguments);
     call.tape.rewind();
-    TapeScope tape(replaying_tape, &call.tape);
+    TapeScope tape(thread_state.replaying_tape, &call.tape);
     const RandomState random(call);
     if (call.native) {
       c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);

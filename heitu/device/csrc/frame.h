@@ -10,8 +10,6 @@
 
 namespace heitu {
 
-extern thread_local constinit c10::DeviceIndex scoped_device;
-
 // What must not run again below the device: autograd and autocast have had their turn.
 constexpr c10::DispatchKeySet kBelowDevice =
     c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset;
@@ -23,16 +21,19 @@ extern std::atomic<bool> observed;
 template <int kSlots>
 class Frame {
  public:
-  Frame() : previous_(scoped_device), exclude_(kBelowDevice) {}
-  ~Frame() { scoped_device = previous_; }
+  Frame() : previous_(thread_.scoped_device), exclude_(kBelowDevice) {}
+  ~Frame() {
+    for (int i = 0; i < count_; ++i) leave_shadow(thread_.spare_shadows, slots_[i].shadow);
+    thread_.scoped_device = previous_;
+  }
   Frame(const Frame&) = delete;
   Frame& operator=(const Frame&) = delete;
 
   // False once arguments do not live on one device; the boxed way then says what is wrong.
   bool uniform() const { return uniform_; }
   void refuse() { uniform_ = false; }
-  c10::Device device() const { return {c10::kCUDA, scoped_device}; }
-  void set_device(c10::DeviceIndex index) { scoped_device = index; }
+  c10::Device device() const { return {c10::kCUDA, thread_.scoped_device}; }
+  void set_device(c10::DeviceIndex index) { thread_.scoped_device = index; }
 
   // The shadow of an argument. References stay valid while the frame lives.
   template <bool mix>
@@ -45,8 +46,8 @@ class Frame {
       return tensor;
     }
     if (count_ == 0 && lists_.empty()) {
-      scoped_device = device.index();
-    } else if (C10_UNLIKELY(device.index() != scoped_device)) {
+      thread_.scoped_device = device.index();
+    } else if (C10_UNLIKELY(device.index() != thread_.scoped_device)) {
       uniform_ = false;
     }
     if (C10_UNLIKELY(count_ == kSlots || impl->key_set().has_any(kUnusualLayouts) ||
@@ -56,7 +57,7 @@ class Frame {
     }
     auto& slot = slots_[count_++];
     slot.original = &tensor;
-    slot.shadow = strided_shadow(*impl);
+    slot.shadow = take_shadow(thread_.spare_shadows, *impl);
     return slot.shadow;
   }
 
@@ -73,8 +74,8 @@ class Frame {
         continue;
       }
       if (count_ == 0 && lists_.size() == 1 && list.empty()) {
-        scoped_device = impl->device().index();
-      } else if (impl->device().index() != scoped_device) {
+        thread_.scoped_device = impl->device().index();
+      } else if (impl->device().index() != thread_.scoped_device) {
         uniform_ = false;
       }
       list.push_back(strided_shadow(*impl));
@@ -149,6 +150,7 @@ class Frame {
     return result;
   }
 
+  ThreadState& thread_ = thread_state;
   c10::DeviceIndex previous_;
   c10::impl::ExcludeDispatchKeyGuard exclude_;
   bool uniform_ = true;

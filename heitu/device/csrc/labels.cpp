@@ -22,9 +22,7 @@ using c10::DispatchKeySet;
 using c10::StorageImpl;
 using c10::TensorImpl;
 
-thread_local constinit c10::DeviceIndex scoped_device = -1;
-thread_local constinit Tape* recording_tape = nullptr;
-thread_local constinit Tape* replaying_tape = nullptr;
+thread_local constinit ThreadState thread_state;
 
 namespace {
 
@@ -34,7 +32,8 @@ void leave_memory(void*) {}
 
 // Takes back memory of the device and plain memory alike: by the raw interface either may come.
 void release_memory(void* address) {
-  if (C10_UNLIKELY(replaying_tape != nullptr) && replaying_tape->holds(address)) return;
+  const auto* tape = thread_state.replaying_tape;
+  if (C10_UNLIKELY(tape != nullptr) && tape->holds(address)) return;
   if (auto* block = BlockTable::find(address)) {
     BlockTable::set(address, nullptr);
     release(block);
@@ -50,19 +49,20 @@ c10::DataPtr host_data_ptr(Block* block) {
 }
 
 // Graphs: what a recorded operator takes is noted, and its replay gets the very same.
-c10::DataPtr taped(c10::DeviceIndex device, size_t bytes) {
-  if (replaying_tape) {
-    if (void* address = replaying_tape->next(bytes))
+c10::DataPtr taped(ThreadState& thread, c10::DeviceIndex device, size_t bytes) {
+  if (thread.replaying_tape) {
+    if (void* address = thread.replaying_tape->next(bytes))
       return {address, address, &leave_memory, c10::Device(c10::kCPU)};
   }
   auto memory = host_data_ptr(heitu::allocate(device, current_stream(device).id(), bytes));
-  if (recording_tape) recording_tape->record(memory.get(), bytes);
+  if (thread.recording_tape) thread.recording_tape->record(memory.get(), bytes);
   return memory;
 }
 
-c10::DataPtr device_memory(c10::DeviceIndex device, size_t bytes) {
-  if (C10_UNLIKELY(recording_tape || replaying_tape)) return taped(device, bytes);
-  return host_data_ptr(heitu::allocate(device, current_stream(device).id(), bytes));
+c10::DataPtr device_memory(ThreadState& thread, c10::DeviceIndex device, size_t bytes) {
+  if (C10_UNLIKELY(thread.recording_tape || thread.replaying_tape))
+    return taped(thread, device, bytes);
+  return host_data_ptr(heitu::allocate(device, thread.streams[device], bytes));
 }
 
 // Memory for CPU tensors: the device's inside a DeviceMemoryScope, else the allocator that was
@@ -70,8 +70,9 @@ c10::DataPtr device_memory(c10::DeviceIndex device, size_t bytes) {
 class HostAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    if (C10_LIKELY(scoped_device < 0)) return plain_allocator().allocate(bytes);
-    return device_memory(scoped_device, bytes);
+    auto& thread = thread_state;
+    if (C10_LIKELY(thread.scoped_device < 0)) return plain_allocator().allocate(bytes);
+    return device_memory(thread, thread.scoped_device, bytes);
   }
   void copy_data(void* dest, const void* src, size_t count) const override {
     default_copy_data(dest, src, count);
@@ -95,12 +96,25 @@ c10::DataPtr owning_data_ptr(c10::intrusive_ptr<StorageImpl> host, c10::Device d
 
 }  // namespace
 
+void open_spare_shadows() {
+  struct Open {
+    SpareShadows& spares = thread_state.spare_shadows;
+    Open() { spares.open = true; }
+    ~Open() {
+      spares.open = false;
+      while (spares.count > 0)
+        c10::intrusive_ptr<TensorImpl>::reclaim(spares.shadows[--spares.count]);
+    }
+  };
+  static thread_local const Open open;  // not opened again while the thread ends
+}
+
 void install_host_allocator() { c10::SetCPUAllocator(&host_allocator(), /*priority=*/100); }
 
-DeviceMemoryScope::DeviceMemoryScope(c10::Device device) : previous_(scoped_device) {
-  scoped_device = device.index();
+DeviceMemoryScope::DeviceMemoryScope(c10::Device device) : previous_(thread_state.scoped_device) {
+  thread_state.scoped_device = device.index();
 }
-DeviceMemoryScope::~DeviceMemoryScope() { scoped_device = previous_; }
+DeviceMemoryScope::~DeviceMemoryScope() { thread_state.scoped_device = previous_; }
 
 c10::DataPtr make_device_data_ptr(Block* block, size_t bytes, c10::Device device) {
   auto host = c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), bytes,
@@ -111,7 +125,7 @@ c10::DataPtr make_device_data_ptr(Block* block, size_t bytes, c10::Device device
 
 c10::DataPtr allocate_device(size_t bytes, c10::Device device) {
   auto host = c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), bytes,
-                                               device_memory(device.index(), bytes),
+                                               device_memory(thread_state, device.index(), bytes),
                                                &host_allocator(), /*resizable=*/true);
   return owning_data_ptr(std::move(host), device);
 }
@@ -242,8 +256,9 @@ at::Tensor device_label(at::Tensor host, c10::Device device) {
     compressed.set_member_tensors(outer, inner, values, compressed.sym_sizes());
   } else {
     if (impl.has_storage() && impl.unsafe_storage()) {
-      auto storage = impl.unsafe_storage().getWeakStorageImpl().lock();
-      Access::storage(impl) = c10::Storage(device_storage(std::move(storage), device));
+      auto* storage = Access::storage(impl).unsafeReleaseStorageImpl();
+      Access::storage(impl) =
+          c10::Storage(device_storage(c10::intrusive_ptr<StorageImpl>::reclaim(storage), device));
     }
     relabel();
   }

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "labels.h"
+#include "thread_state.h"
 
 namespace heitu {
 
@@ -40,6 +41,13 @@ inline c10::DispatchKeySet device_keys(c10::DispatchKeySet keys) {
          c10::DispatchKeySet(c10::DispatchKey::AutocastCUDA);
 }
 
+// Makes `shadow` a CPU tensor on the memory of `device`.
+inline void cast_shadow(const c10::TensorImpl& device, c10::TensorImpl& shadow) {
+  Access::copy_metadata(&device, &shadow);
+  Access::device(shadow) = c10::Device(c10::kCPU);
+  Access::keys(shadow) = host_keys(device.key_set());
+}
+
 // Shadow of an ordinary CUDA tensor. Built as a view without autograd keys, which spares the
 // version counter; the true keys are set afterwards because views of the shadow inherit them.
 inline at::Tensor strided_shadow(const c10::TensorImpl& device) {
@@ -47,10 +55,33 @@ inline at::Tensor strided_shadow(const c10::TensorImpl& device) {
   auto shadow = c10::make_intrusive<c10::TensorImpl>(
       c10::TensorImpl::VIEW, c10::Storage(host_storage(*storage)),
       c10::DispatchKeySet(c10::DispatchKey::CPU), device.dtype());
-  Access::copy_metadata(&device, shadow.get());
-  Access::device(*shadow) = c10::Device(c10::kCPU);
-  Access::keys(*shadow) = host_keys(device.key_set());
+  cast_shadow(device, *shadow);
   return at::Tensor(std::move(shadow));
+}
+
+void open_spare_shadows();
+
+// As strided_shadow, from the thread's spare ones: making one anew takes as long as all the rest of
+// an operator's passage.
+inline at::Tensor take_shadow(SpareShadows& spares, const c10::TensorImpl& device) {
+  if (C10_UNLIKELY(spares.count == 0)) return strided_shadow(device);
+  auto shadow = c10::intrusive_ptr<c10::TensorImpl>::reclaim(spares.shadows[--spares.count]);
+  const auto* storage = device.unsafe_storage().unsafeGetStorageImpl();
+  Access::storage(*shadow) = c10::Storage(host_storage(*storage));
+  cast_shadow(device, *shadow);
+  return at::Tensor(std::move(shadow));
+}
+
+// Keeps `shadow` if nobody else holds it. (Autograd attaches nothing to it below the device.)
+inline void leave_shadow(SpareShadows& spares, at::Tensor& shadow) {
+  auto* impl = shadow.unsafeGetTensorImpl();
+  if (C10_UNLIKELY(!spares.open)) open_spare_shadows();
+  if (spares.count == SpareShadows::kMost || !spares.open || shadow.use_count() != 1 ||
+      shadow.weak_use_count() != 1 || seen_by_python(*impl)) {
+    return;
+  }
+  Access::storage(*impl) = c10::Storage();
+  spares.shadows[spares.count++] = shadow.unsafeReleaseTensorImpl();
 }
 
 inline void write_back_strided(c10::TensorImpl& from, c10::TensorImpl& to) {

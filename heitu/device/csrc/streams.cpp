@@ -11,6 +11,7 @@
 
 #include "capture.h"
 #include "cuda_error.h"
+#include "thread_state.h"
 
 namespace heitu {
 namespace {
@@ -28,17 +29,10 @@ struct DeviceStreams {
 
 std::atomic<c10::DeviceIndex> count{1};
 std::atomic<void (*)()> drain{nullptr};
-thread_local constinit c10::DeviceIndex current = 0;
 
 DeviceStreams& streams(c10::DeviceIndex device) {
-  static auto* all = new std::array<DeviceStreams, 64>;
+  static auto* all = new std::array<DeviceStreams, kMostDevices>;
   return (*all)[device];
-}
-
-// Current stream of each device, per thread; all default at first.
-std::vector<c10::StreamId>& current_streams() {
-  thread_local std::vector<c10::StreamId> ids(64, 0);
-  return ids;
 }
 
 c10::Stream make(c10::DeviceIndex device, c10::StreamId id) {
@@ -60,30 +54,30 @@ void sleep_until(int64_t ns) {
 c10::DeviceIndex device_count() noexcept { return count.load(std::memory_order_relaxed); }
 
 void set_device_count(c10::DeviceIndex devices) {
-  TORCH_CHECK(devices >= 0 && devices <= 64, "Heitu emulates 0 to 64 devices, not ",
-              static_cast<int>(devices));
+  TORCH_CHECK(devices >= 0 && devices <= kMostDevices, "Heitu emulates 0 to ",
+              static_cast<int>(kMostDevices), " devices, not ", static_cast<int>(devices));
   count = devices;
 }
 
-c10::DeviceIndex current_device() noexcept { return current; }
+c10::DeviceIndex current_device() noexcept { return thread_state.current_device; }
 
 void set_current_device(c10::DeviceIndex device) {
   if (device < 0 || device >= device_count()) throw_cuda_error(kInvalidDevice);
-  current = device;
+  thread_state.current_device = device;
 }
 
 c10::Stream current_stream(c10::DeviceIndex device) noexcept {
-  if (device < 0) device = current;
-  return make(device, current_streams()[device]);
+  if (device < 0) device = current_device();
+  return make(device, thread_state.streams[device]);
 }
 
 c10::Stream exchange_stream(c10::Stream stream) {
-  auto& id = current_streams()[stream.device_index()];
+  auto& id = thread_state.streams[stream.device_index()];
   return make(stream.device_index(), std::exchange(id, stream.id()));
 }
 
 c10::Stream pool_stream(c10::DeviceIndex device, int priority) {
-  if (device < 0) device = current;
+  if (device < 0) device = current_device();
   const auto level = std::clamp(-priority, 0, kPriorities - 1);
   const auto turn = streams(device).next[level].fetch_add(1) % kPoolSize;
   return make(device, 1 + turn + kPoolSize * level);

@@ -43,10 +43,6 @@ class Tape {
   size_t position_ = 0;
 };
 
-// Of this thread; at most one is set.
-extern thread_local constinit Tape* recording_tape;
-extern thread_local constinit Tape* replaying_tape;
-
 class TapeScope {
  public:
   TapeScope(Tape*& place, Tape* tape) : place_(place), previous_(place) { place = tape; }
