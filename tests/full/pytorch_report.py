@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve()
 TEMPLATE = HERE.with_name("pytorch_template.md")
 PAGE = HERE.parents[2] / "docs" / "conformance-pytorch.md"
 UNEXPLAINED = "Not explained yet"
+FOLDER = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")  # where things lie on one machine
 VARIANT = re.compile(r"(_cuda)?(_(float|bfloat|complex|u?int|bool)\w*)?$")  # what the dtype adds to a name
 
 
@@ -75,7 +76,8 @@ def remains(reports: Iterable[dict[str, Any]]) -> str:
 
 
 def _seen(outcome: str, message: str) -> str:
-    first = next((line for line in message.splitlines() if line.strip()), "")[:120]
+    first = next((line for line in message.splitlines() if line.strip()), "")
+    first = FOLDER.sub("…/", first)[:120]
     quoted = "`" + first.replace("`", "'").replace("|", "/") + "`"
     return quoted if outcome == "failed" else f"{outcome}, {quoted}"
 
