@@ -120,3 +120,36 @@ def test_a_graph_holds_two_small_blocks_for_each_generator_state() -> None:
 def test_an_empty_graph_warns() -> None:
     with pytest.warns(UserWarning, match="The CUDA Graph is empty"):
         _captured(lambda: torch.ones(()))
+
+
+def test_a_pool_goes_back_to_its_checkpoint() -> None:
+    def record(pool: tuple[int, int] | None) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            return graph, torch.ones(512, dtype=torch.uint8, device="cuda")
+
+    def live() -> int:
+        blocks = [
+            block
+            for segment in torch.cuda.memory_snapshot()
+            if tuple(segment["segment_pool_id"]) == first.pool()
+            for block in segment["blocks"]
+        ]
+        return sum(block["state"] == "active_allocated" for block in blocks)
+
+    first, kept = record(None)
+    state = torch._C._cuda_getCheckpointState(0, first.pool())
+    second, stale = record(first.pool())
+    assert live() == 2
+
+    torch._C._cuda_setCheckpointPoolState(0, state, [stale.untyped_storage()._cdata], [])
+    del stale
+    assert live() == 1  # the memory of the stale tensor is not given back a second time
+
+    revived = torch._C._construct_storage_from_data_pointer(kept.data_ptr(), kept.device, 512)
+    del kept
+    assert live() == 0
+    torch._C._cuda_setCheckpointPoolState(0, state, [], [revived._cdata])
+    assert live() == 1
+    del revived, second
+    assert live() == 0

@@ -252,6 +252,7 @@ class TestPools:
         core.raw_release(first)
         third = core.raw_allocate(9000, 0)
         assert core.pool_live_blocks_equal(0, pool, [second, third])
+        core.raw_release(third)
         core.restore_pool(0, checkpoint, [], [])
         assert core.pool_live_blocks_equal(0, pool, [first, second])
         core.raw_release(first)

@@ -469,6 +469,13 @@ def test_foreach_operators() -> None:
         assert_close(one, (other * 2.5).norm(), 1e-5)
 
 
+def test_a_kernel_may_make_views_in_its_threads() -> None:
+    image = torch.randn(8, 4, 8, 8, dtype=torch.float64)
+    weight = torch.randn(4, 4, 3, 3, dtype=torch.float64)
+    out = torch.nn.functional.conv_transpose2d(image.cuda(), weight.cuda().requires_grad_())
+    torch.testing.assert_close(out.detach().cpu(), torch.nn.functional.conv_transpose2d(image, weight))
+
+
 @pytest.mark.parametrize(
     ("name", "call"),
     [
@@ -488,3 +495,10 @@ def test_what_is_not_deterministic_on_cuda_raises(name: str, call: Callable[[Ten
         torch.bincount(x.long().abs())
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_coalesced_tensors_know_that_they_are() -> None:
+    indices = torch.tensor([[0, 1, 1]], device="cuda")
+    summed = torch.sparse_coo_tensor(indices, torch.ones(3, device="cuda"), (2,)).coalesce()
+    assert summed.is_coalesced()
+    assert summed.values().tolist() == [1, 2]

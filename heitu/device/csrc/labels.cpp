@@ -11,6 +11,7 @@
 #include "allocator.h"
 #include "block_table.h"
 #include "labels_inline.h"
+#include "ownership.h"
 #include "streams.h"
 #include "tape.h"
 
@@ -169,6 +170,20 @@ bool follow_host_storage(StorageImpl& device) {
   return true;
 }
 
+void adopt_address(const void* address, Block* block) { BlockTable::set(address, block); }
+
+bool disown_memory(StorageImpl& device) {
+  const auto host = host_storage(device);
+  return host->_mutable_data_ptr_no_checks().compare_exchange_deleter(&release_memory,
+                                                                      &leave_memory);
+}
+
+void own_memory(StorageImpl& device, Block* block) {
+  TORCH_CHECK(host_storage(device)->data_ptr().get_deleter() != &release_memory,
+              "Not expecting deleter function");
+  device.set_data_ptr_noswap(make_device_data_ptr(block, device.nbytes(), device.device()));
+}
+
 // ---- tensors ----
 
 namespace {
@@ -245,8 +260,10 @@ at::Tensor device_label(at::Tensor host, c10::Device device) {
     auto& sparse = static_cast<at::SparseTensorImpl&>(impl);
     auto indices = device_label(sparse.indices(), device);
     auto values = device_label(sparse.values(), device);
+    const bool coalesced = sparse.coalesced();
     relabel();
-    sparse.set_indices_and_values_unsafe(indices, values);
+    sparse.set_indices_and_values_unsafe(indices, values);  // which forgets it
+    sparse.set_coalesced(coalesced);
   } else if (C10_UNLIKELY(at::sparse_csr::is_sparse_compressed(host))) {
     auto& compressed = static_cast<at::SparseCsrTensorImpl&>(impl);
     auto outer = device_label(compressed.compressed_indices(), device);

@@ -41,15 +41,18 @@ inline c10::DispatchKeySet device_keys(c10::DispatchKeySet keys) {
          c10::DispatchKeySet(c10::DispatchKey::AutocastCUDA);
 }
 
-// Makes `shadow` a CPU tensor on the memory of `device`.
+// Makes `shadow` a CPU tensor on the memory of `device`. It has the version counter, too: kernels
+// make views in threads of their own, where autograd is not excluded and asks for the version
+// (slow_conv_transpose2d).
 inline void cast_shadow(const c10::TensorImpl& device, c10::TensorImpl& shadow) {
   Access::copy_metadata(&device, &shadow);
   Access::device(shadow) = c10::Device(c10::kCPU);
   Access::keys(shadow) = host_keys(device.key_set());
+  shadow.set_version_counter(device.version_counter());
 }
 
-// Shadow of an ordinary CUDA tensor. Built as a view without autograd keys, which spares the
-// version counter; the true keys are set afterwards because views of the shadow inherit them.
+// Shadow of an ordinary CUDA tensor. Built as a view without autograd keys, which spares a version
+// counter of its own; the true keys are set afterwards because views of the shadow inherit them.
 inline at::Tensor strided_shadow(const c10::TensorImpl& device) {
   const auto* storage = device.unsafe_storage().unsafeGetStorageImpl();
   auto shadow = c10::make_intrusive<c10::TensorImpl>(

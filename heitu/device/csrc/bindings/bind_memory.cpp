@@ -10,6 +10,7 @@
 #include "bindings.h"
 #include "host_memory.h"
 #include "labels.h"
+#include "ownership.h"
 #include "streams.h"
 
 namespace heitu {
@@ -225,37 +226,36 @@ void attach_observer(py::function observer) {
 
 // ---- pools ----
 
-void keep_memory(void*) {}
-
-// Puts the pool back as it was. Storages that died since, in the eyes of the graph, no longer own
-// their memory; those given in `revived` own again what they point to.
+// Puts the pool back as it was. Storages that died since, in the eyes of the graph (`stale`), no
+// longer own their memory; those in `revived` own again what they point to.
 void restore(int64_t device, const PoolCheckpoint& checkpoint, const std::vector<size_t>& stale,
              const std::vector<size_t>& revived) {
-  auto host_of = [](size_t address) {
-    return host_storage(*reinterpret_cast<c10::StorageImpl*>(address));
+  auto storage = [](size_t address) -> c10::StorageImpl& {
+    return *reinterpret_cast<c10::StorageImpl*>(address);
   };
   RestoredPool restored = restore_pool(checked_index(device), checkpoint);
-  std::unordered_set<const void*> freed(restored.freed.begin(), restored.freed.end());
+  const std::unordered_set<const void*> freed(restored.freed.begin(), restored.freed.end());
   std::unordered_map<const void*, Block*> blocks;
-  for (Block* block : restored.restored) {
-    blocks[data(block)] = block;
-    freed.erase(data(block));
+  for (Block* block : restored.restored) blocks[data(block)] = block;
+  size_t gone = 0;
+  for (const void* address : freed) {
+    auto block = blocks.find(address);
+    adopt_address(address, block == blocks.end() ? nullptr : block->second);
+    gone += block == blocks.end();
   }
-  for (size_t address : stale) {
-    auto host = host_of(address);
-    TORCH_CHECK(freed.count(host->data_ptr().get()),
-                "a stale storage points to memory that the checkpoint keeps");
-    TORCH_CHECK(
-        host->_mutable_data_ptr_no_checks().compare_exchange_deleter(&release, &keep_memory),
-        "Unexpected deleter function on storage, could not swap function");
+  for (const auto& [address, block] : blocks) adopt_address(address, block);
+  const std::unordered_set<size_t> given(stale.begin(), stale.end());
+  TORCH_CHECK(given.size() >= gone,
+              "Any stale tensors which are being manually freed must be passed to set checkpoint");
+  for (size_t address : given) {
+    TORCH_CHECK(freed.count(storage(address).data_ptr().get()),
+                "a stale storage points to memory that was not in use in the pool");
+    TORCH_CHECK(disown_memory(storage(address)),
+                "Unexpected deleter function on storage, could not swap function");
   }
   for (size_t address : revived) {
-    auto host = host_of(address);
-    auto block = blocks.find(host->data_ptr().get());
-    if (block == blocks.end()) continue;
-    TORCH_CHECK(host->data_ptr().get_deleter() != &release, "Not expecting deleter function");
-    host->set_data_ptr_noswap(
-        {data(block->second), block->second, &release, c10::Device(c10::kCPU)});
+    auto block = blocks.find(storage(address).data_ptr().get());
+    if (block != blocks.end()) own_memory(storage(address), block->second);
   }
 }
 
