@@ -502,3 +502,13 @@ def test_coalesced_tensors_know_that_they_are() -> None:
     summed = torch.sparse_coo_tensor(indices, torch.ones(3, device="cuda"), (2,)).coalesce()
     assert summed.is_coalesced()
     assert summed.values().tolist() == [1, 2]
+
+
+def test_a_cpu_tensor_is_not_indexed_by_indices_on_the_device() -> None:
+    x, index = torch.arange(6.0).view(3, 2), torch.tensor([0, 2])
+    said = r"indices should be either on cpu or on the same device as the indexed tensor \(cpu\)"
+    with pytest.raises(RuntimeError, match=said):
+        x[index.cuda()]
+    with pytest.raises(RuntimeError, match=said):
+        x[index.cuda()] = 1.0
+    assert torch.equal(x.cuda()[index].cpu(), x[index])

@@ -108,6 +108,19 @@ void check_iterator(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> ar
   }
 }
 
+// index, index_put and their kin: indices on the CPU may index a tensor of the device, not the
+// reverse.
+void check_indices(c10::ArrayRef<c10::IValue> arguments) {
+  if (arguments.size() < 2 || !arguments[0].isTensor() || !arguments[1].isOptionalTensorList())
+    return;
+  const auto device = arguments[0].toTensor().device();
+  for (const std::optional<at::Tensor>& index : arguments[1].toOptionalTensorList()) {
+    TORCH_CHECK(!index || !index->defined() || index->is_cpu() || index->device() == device,
+                "indices should be either on ", c10::kCPU,
+                " or on the same device as the indexed tensor (", device, ")");
+  }
+}
+
 }  // namespace
 
 void set_torchgen_folder(std::string folder) { torchgen_folder() = std::move(folder); }
@@ -119,6 +132,7 @@ void check_devices(const c10::OperatorHandle& op, DeviceCheck check, const Stack
   if (op.schema().name().rfind("aten::", 0) != 0) return;  // not PyTorch's: its own business
   if (check == DeviceCheck::strict) check_strict(op, arguments);
   if (check == DeviceCheck::iterator) check_iterator(op, arguments);
+  check_indices(arguments);
 }
 
 }  // namespace heitu

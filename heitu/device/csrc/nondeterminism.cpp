@@ -21,8 +21,9 @@ bool along_dim(Arguments arguments) { return arguments.size() > 1 && arguments[1
 // put_(self, index, source, accumulate); without accumulate the shared code raises.
 bool accumulating(Arguments arguments) { return arguments[3].toBool(); }
 
-// _embedding_bag_dense_backward(…, mode at 7, …): 2 is max.
-bool of_maxima(Arguments arguments) { return arguments[7].toInt() == 2; }
+// _embedding_bag_backward(…, mode at 8, …), the dense one with mode at 7: 2 is max.
+bool of_maxima(Arguments arguments) { return arguments[8].toInt() == 2; }
+bool of_dense_maxima(Arguments arguments) { return arguments[7].toInt() == 2; }
 
 }  // namespace
 
@@ -46,7 +47,8 @@ const Nondeterminism* Nondeterminism::of(const c10::OperatorName& name) {
       {"aten::_ctc_loss_backward", {"ctc_loss_backward_gpu", always}},
       {"aten::grid_sampler_2d_backward", {"grid_sampler_2d_backward_cuda", always}},
       {"aten::grid_sampler_3d_backward", {"grid_sampler_3d_backward_cuda", always}},
-      {"aten::_embedding_bag_dense_backward", {"embedding_bag_backward_cuda_max", of_maxima}},
+      {"aten::_embedding_bag_backward", {"embedding_bag_backward_cuda_max", of_maxima}},
+      {"aten::_embedding_bag_dense_backward", {"embedding_bag_backward_cuda_max", of_dense_maxima}},
       {"aten::bincount", {"_bincount_cuda", weighted}},
       {"aten::median", {"median CUDA with indices output", along_dim}},
       {"aten::nanmedian", {"nanmedian CUDA with indices output", along_dim}},
