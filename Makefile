@@ -9,9 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test test-full lint clean
+.PHONY: demo test test-full bench lint clean
 
-# In float32: 16-bit matrix products are many times slower on a CPU without instructions for them.
 demo: $(STAMP)
 	$(BIN)/heitu run examples/train_gpt.py --out examples/out --steps 150
 
@@ -23,6 +22,11 @@ test: lint
 test-full: test
 	$(BIN)/heitu run -m pytest tests/full
 	$(BIN)/python -m tests.full.opinfo_sweep --fresh
+
+# What the layer costs: an operator, and a training step against plain CPU. On an idle machine.
+bench: $(STAMP)
+	$(BIN)/heitu run bench/overhead.py
+	$(BIN)/heitu run bench/gpt_step.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
