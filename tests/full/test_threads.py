@@ -48,6 +48,26 @@ def test_operators_and_memory() -> None:
     assert torch.cuda.memory_allocated() == before
 
 
+@torch.jit.script
+def wrong_results(value: float, rounds: int) -> int:
+    """How many of the tensors made and kept for a while do not hold what was written to them."""
+    kept = [torch.full([1], value, device="cuda") for _ in range(8)]
+    wrong = 0
+    for turn in range(rounds):
+        oldest = kept[turn % 8]
+        if not bool((oldest == value).all()):
+            wrong += 1
+        kept[turn % 8] = torch.full([1 + turn * 37 % 5000], value - 1, device="cuda").add_(1)
+    return wrong
+
+
+def test_memory_without_pythons_lock() -> None:
+    def work(index: int) -> None:
+        assert wrong_results(float(index), 20 * ROUNDS) == 0
+
+    run_at_once(work)
+
+
 def test_autograd() -> None:
     def work(index: int) -> None:
         w = torch.full((16, 16), 0.01 * (index + 1), device="cuda", requires_grad=True)
@@ -60,19 +80,37 @@ def test_autograd() -> None:
     run_at_once(work)
 
 
+@torch.jit.script
+def draws(count: int) -> torch.Tensor:
+    """`count` numbers of 62 bits. Scripted: Python's lock is not taken between one draw and the next."""
+    return torch.cat([torch.randint(0, 1 << 62, [1], device="cuda") for _ in range(count)])
+
+
+@torch.jit.script
+def redraw(x: torch.Tensor, count: int) -> None:
+    for _ in range(count):
+        x.random_()
+
+
 def test_random_numbers_are_all_drawn_once() -> None:
+    count = 10_000
     torch.cuda.manual_seed(7)
-    alone = {tuple(torch.rand(8, device="cuda").tolist()) for _ in range(THREADS * ROUNDS)}
+    alone = draws(THREADS * count)
     torch.cuda.manual_seed(7)
-    drawn: list[tuple[float, ...]] = []
-
-    def work(_: int) -> None:
-        mine = [tuple(torch.rand(8, device="cuda").tolist()) for _ in range(ROUNDS)]
-        drawn.extend(mine)
-
-    run_at_once(work)
+    drawn: list[torch.Tensor] = []
+    run_at_once(lambda _: drawn.append(draws(count)))
     # Whoever draws when, together they draw what one thread would have drawn.
-    assert set(drawn) == alone
+    assert torch.equal(torch.cat(drawn).sort().values, alone.sort().values)
+
+
+def test_no_draw_is_lost() -> None:
+    count = 200_000
+    torch.cuda.manual_seed(7)
+    generator = torch.cuda.default_generators[0]
+    redraw(torch.empty(1, device="cuda"), 1)
+    one = generator.get_offset()
+    run_at_once(lambda _: redraw(torch.empty(1, device="cuda"), count))
+    assert generator.get_offset() == one * (THREADS * count + 1)
 
 
 def test_streams_and_tensors_that_change_hands() -> None:
