@@ -232,8 +232,9 @@ class _Build:
                 raise _SourceChangedError(batch.name)
             done(batch.name)
 
-        # The longest first, judged by size: the short ones then fill the gaps at the end.
-        order = sorted(wanted, key=lambda batch: -batch.size)
+        # The longest first, so that the short ones fill the gaps at the end. Units are of one size; those at
+        # the end of the list, the bindings and the collectives, read the most headers.
+        order = reversed(list(wanted))
         with ThreadPoolExecutor(settings.build_jobs or len(os.sched_getaffinity(0))) as pool:
             futures = [pool.submit(one, batch) for batch in order]
             try:
