@@ -26,6 +26,7 @@ class ExitCode(enum.IntEnum):
     TORCH_IMPORTED = 78  # heitu.enable() came after `import torch`
     CORE_UNUSABLE = 79  # the library built without error but does not load
     UNKNOWN_CHIP = 80  # --chip names a chip that is not in the catalogue
+    CHIP_FILE = 81  # a chip file is missing or wrong
 
 
 class HeituError(RuntimeError):
