@@ -7,7 +7,6 @@ text with a unit ("64 GiB", "1.6 TB/s", "313 TFLOP/s") or as a plain number in b
 from __future__ import annotations
 
 import enum
-import math
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -101,24 +100,29 @@ def _quantity(value: object, unit: str, prefixes: dict[str, int], example: str) 
         number = value
     else:
         raise ValueError(f"expected a quantity such as {example}, or a number in base units")
-    if not (math.isfinite(number) and 0 < number < 2**63):
-        raise ValueError(f"expected a quantity above 0 and below 2^63, such as {example}")
+    if not 1 <= number < 2**63:
+        raise ValueError(f"expected a quantity from 1 to 2^63 in base units, such as {example}")
     return number
 
 
 def show(value: object, unit: str) -> str:
-    """A value of a fact as a person reads it; `unit` is the field's: "B", "B/s", "OP/s", "W", "Hz" or ""."""
+    """A value of a fact as a person reads it.
+
+    Args:
+        value: in base units.
+        unit: the field's: "B", "B/s", "FLOP/s", "OP/s", "W", "Hz", "version", or "" for what has none.
+    """
     if isinstance(value, enum.Enum):
         return str(value.value)
     if isinstance(value, tuple):
-        return ", ".join(map(str, value)) if unit != "version" else ".".join(map(str, value))
+        return (".".join if unit == "version" else ", ".join)(map(str, value))
     if not unit or not isinstance(value, int | float):
         return str(value)
     if unit == "B":
-        for prefix, factor in reversed(_BINARY.items()):
-            if value >= factor and round(value / factor, 1) * factor == value:
-                return f"{value / factor:g} {prefix}B"
-    for prefix, factor in reversed(_DECIMAL.items()):
-        if value >= factor:
-            return f"{value / factor:.4g} {prefix}{unit}"
-    return f"{value:g} {unit}"
+        # In binary units where they come out even: makers mean either.
+        fitting = [(prefix, factor) for prefix, factor in _BINARY.items() if value >= factor]
+        for prefix, factor in reversed(fitting[-2:]):
+            if value * 100 % factor == 0:
+                return f"{value / factor:.8g} {prefix}B"
+    prefix, factor = [(prefix, factor) for prefix, factor in _DECIMAL.items() if value >= factor][-1]
+    return f"{value / factor:.4g} {prefix}{unit}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import difflib
@@ -34,6 +35,7 @@ UNKNOWN = "unknown"  # written for a fact, it takes back what would be inherited
 _LAYER = {"extends", "title", "maker", "notes", "dtypes", *GROUPS}
 _TOP = _LAYER | {"sources", "aliases", "chips"}
 _EVIDENCE = {"from", "date", "kind", "note"}
+_FACT = {"value", *_EVIDENCE}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -69,7 +71,7 @@ class ChipFile:
             opened._only(f"chips.{name}", section, _LAYER)
         for name, target in opened.aliases.items():
             opened._check_name(f"aliases.{name}", name)
-            if target not in opened.sections:
+            if not isinstance(target, str) or target not in opened.sections:
                 opened._fail(f"aliases.{name}", target, _one_of(opened.sections))
         return opened
 
@@ -158,7 +160,7 @@ class ChipFile:
     def _fact(self, key: str, parse: Callable[[object], T], given: object) -> Fact[T] | None:
         if given == UNKNOWN:
             return None
-        return self._evidence(key, "value", parse, self._table(key, given), {"value", "also"} | _EVIDENCE)
+        return self._evidence(key, "value", parse, self._table(key, given), {"also", *_FACT})
 
     def _evidence(
         self, key: str, value: str, parse: Callable[[object], T], table: Table, allowed: Iterable[str]
@@ -172,14 +174,14 @@ class ChipFile:
         also = table.get("also", [])
         if not isinstance(also, list):
             self._fail(f"{key}.also", also, "expected a list of tables with `value` and `from`")
-        others = (self._fact(f"{key}.also[{i}]", parse, other) for i, other in enumerate(also))
+        others = [(f"{key}.also[{i}]", other) for i, other in enumerate(also)]
         return Fact(
             value=self._parse(f"{key}.{value}", parse, table[value]),
             source=source.text,
             date=self._date(f"{key}.date", table["date"]) if "date" in table else source.date,
             kind=self._parse(f"{key}.kind", choice(Kind), table.get("kind", source.kind.value)),
             note=self._parse(f"{key}.note", text, table["note"]) if "note" in table else "",
-            also=tuple(other for other in others if other is not None),
+            also=tuple(self._evidence(at, "value", parse, self._table(at, it), _FACT) for at, it in others),
         )
 
     def _source(self, key: str, given: object) -> Source:
@@ -269,8 +271,9 @@ def find_file(chip_file: Path, directory: str, name: str, key: str) -> Path:
     """A file that a chip file names: beside it, or in the package's own `directory`."""
     places = (chip_file.parent / name, SHIPPED / directory / name)
     for path in places:
-        if path.is_file():
-            return path
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                return path
     looked = " or ".join(str(path.parent) for path in places)
     raise _error(f"{chip_file}: {key}: {name!r}: there is no such file in {looked}.")
 

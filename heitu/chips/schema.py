@@ -1,4 +1,4 @@
-"""What the catalogue can say of a chip. These dataclasses are the schema: a chip file has tables of their fields.
+"""What the catalogue can say of a chip. These dataclasses are the schema of chip files.
 
 A fact that nobody knows is None. To let files state another fact, add a field here with its parser.
 """
@@ -29,16 +29,17 @@ from heitu.chips.quantities import (
 _UNITS: dict[Callable[[object], object], str] = {
     size: "B",
     bandwidth: "B/s",
-    rate: "OP/s",
+    rate: "FLOP/s",
     power: "W",
     frequency: "Hz",
     version: "version",
 }
 
 
-def stated(parse: Callable[[object], Any], doc: str) -> Any:
-    """A field of a group: how its value is read, and what it means."""
-    return field(default=None, metadata={"parse": parse, "doc": doc, "unit": _UNITS.get(parse, "")})
+def stated(parse: Callable[[object], Any], doc: str, unit: str | None = None) -> Any:
+    """A field of a group: how its value is read, what it means, and the unit it is shown in."""
+    shown_in = _UNITS.get(parse, "") if unit is None else unit
+    return field(default=None, metadata={"parse": parse, "doc": doc, "unit": shown_in})
 
 
 class Integration(str, enum.Enum):
@@ -133,7 +134,7 @@ class Peak:
     float16: Fact[float] | None = stated(rate, "")
     float8: Fact[float] | None = stated(rate, "")
     float4: Fact[float] | None = stated(rate, "")
-    int8: Fact[float] | None = stated(rate, "")
+    int8: Fact[float] | None = stated(rate, "", unit="OP/s")
 
 
 @dataclass(frozen=True)
