@@ -107,6 +107,15 @@ def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
     assert raised.value.message.startswith(f"{path}: ")
 
 
+def test_the_documented_file_loads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chips.md").read_text(encoding="utf-8")
+    lines = page[page.index("# my-chip.toml") : page.index("A fact that is written")].splitlines()
+    path = write(tmp_path, "\n".join(line.strip() for line in lines), "my-chip.toml")
+    bandwidth = chips.load(path).hardware.memory_bandwidth
+    assert bandwidth is not None
+    assert bandwidth.value == 1.4e12
+
+
 def test_two_chips_that_extend_each_other(tmp_path: Path) -> None:
     path = write(tmp_path, '[chips.a]\nextends = "b"\n[chips.b]\nextends = "a"\n')
     with pytest.raises(HeituError, match="expected a chip that does not itself extend this one"):
