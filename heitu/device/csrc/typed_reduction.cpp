@@ -1,4 +1,23 @@
-#include <ATen/Operators.h>
+#include <ATen/ops/_log_softmax_backward_data_ops.h>
+#include <ATen/ops/_log_softmax_ops.h>
+#include <ATen/ops/_softmax_backward_data_ops.h>
+#include <ATen/ops/_softmax_ops.h>
+#include <ATen/ops/amax_ops.h>
+#include <ATen/ops/argmax_ops.h>
+#include <ATen/ops/cat_ops.h>
+#include <ATen/ops/cumsum_ops.h>
+#include <ATen/ops/embedding_dense_backward_ops.h>
+#include <ATen/ops/gather_ops.h>
+#include <ATen/ops/index_select_ops.h>
+#include <ATen/ops/max_ops.h>
+#include <ATen/ops/mean_ops.h>
+#include <ATen/ops/nll_loss_backward_ops.h>
+#include <ATen/ops/nll_loss_forward_ops.h>
+#include <ATen/ops/scatter_ops.h>
+#include <ATen/ops/sum_ops.h>
+#include <ATen/ops/topk_ops.h>
+#include <ATen/ops/tril_ops.h>
+#include <ATen/ops/triu_ops.h>
 
 #include "typed.h"
 
