@@ -108,6 +108,11 @@ class Operators:
     same_as: Fact[str] | None = stated(text, "the device whose kernels these are (cuda)")
     others: Fact[Others] | None = stated(choice(Others), "what happens to an operator that is missing")
     fallback_off: Fact[str] | None = stated(assignment, "environment that makes the host fallback an error")
+    fallback_warning: Fact[str] | None = stated(text, "what the plugin says then; {operator} is its name")
+    missing_error: Fact[str] | None = stated(text, "what NotImplementedError says; {operator} is its name")
+    on_host: Fact[tuple[str, ...]] | None = stated(
+        texts, "listed operators that run on the host all the same"
+    )
     documented_as: Fact[str] | None = stated(text, "the chip's generation in the maker's documents")
     dtype_statements: Fact[str] | None = stated(text, "file of the maker's statements on dtypes")
 

@@ -83,6 +83,7 @@ def test_lists_say_what_their_sources_say() -> None:
     assert "AutogradPrivateUse1" in ascend.overloads["aten::__ior__.Scalar"]
     # torch_npu has names in aten that torch does not define; no program can reach them.
     assert "aten::_npu_dropout" not in ascend.overloads
+    assert set(known(chips.load("ascend-910b").operators.on_host)) <= ascend.overloads.keys()
     assert {name for name in ascend.overloads if name.startswith("aten::")} <= chips.default_classes().keys()
     assert "aten::_linalg_det" not in ascend.overloads
     for name in ("s60", "br100"):
