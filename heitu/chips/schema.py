@@ -187,7 +187,7 @@ class DtypeRule:
         dtype: torch's name without `torch.`.
         verdict: a Fact, whose `note` says under what condition.
         to: the dtype in which it is computed, where it is narrowed.
-        operators: base names or overloads ("aten::mm"); empty means all.
+        operators: overloads as the lists spell them ("aten::mm", "aten::add.Tensor"); empty means all.
         message: what the plugin says when it raises, where that is known.
     """
 

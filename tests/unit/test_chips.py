@@ -133,6 +133,12 @@ def test_conflicts_keep_all_values() -> None:
     assert sorted([rate.value, *(other.value for other in rate.also)]) == [256e12, 314e12, 345e12, 512e12]
 
 
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_rules_name_operators_that_torch_has(name: str) -> None:
+    named = {operator for rule in chips.load(name).dtypes for operator in rule.operators}
+    assert named <= chips.default_classes().keys()
+
+
 def test_narrowing_rules() -> None:
     rules = {rule.key: rule for rule in chips.load("mlu370-x8").dtypes}
     assert rules["float64", ()].verdict.value is chips.Verdict.NARROWED
