@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test test-full bench lint clean
+.PHONY: demo test test-full sanitize headers bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/heitu run examples/train_gpt.py --out examples/out --steps 150
@@ -19,7 +19,7 @@ test: lint
 	$(BIN)/heitu run -m pytest tests/device
 
 # What takes long: other people's models, and PyTorch's whole operator database (writes docs/conformance.*).
-test-full: test
+test-full: test sanitize
 	$(BIN)/heitu run -m pytest tests/full
 	$(BIN)/python -m tests.full.opinfo_sweep --fresh
 
@@ -27,6 +27,14 @@ test-full: test
 bench: $(STAMP)
 	$(BIN)/heitu run bench/overhead.py
 	$(BIN)/heitu run bench/gpt_step.py
+
+# The device's tests on a core with AddressSanitizer and UndefinedBehaviorSanitizer; takes gcc.
+sanitize: $(STAMP)
+	$(BIN)/python -m tests.full.sanitize
+
+# Whether the core compiles against the other releases of torch, whose headers are downloaded (0.5 GB).
+headers: $(STAMP)
+	$(BIN)/python -m tests.full.headers
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

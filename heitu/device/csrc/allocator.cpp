@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "device_memory.h"
+#include "sanitizer.h"
 #include "segment_memory.h"
 
 namespace heitu {
@@ -199,6 +200,10 @@ Block* DeviceMemory::hand_out(Block* block, size_t size, size_t requested, bool 
   }
   block->state = BlockState::live;
   block->requested = requested;
+  if (block->arena->pool.is_default()) {
+    unpoison(block->address, requested);
+    poison(block->address + requested, block->size - requested);
+  }
   counters_.allocate(small, int64_t(block->size), int64_t(requested));
   if (block->size >= allocator_config().max_split_size) [[unlikely]]
     increase(oversize_allocations_, 1);
@@ -285,6 +290,8 @@ void DeviceMemory::put_back(Block* block, const StackContext& stack) {
   if (block->notes) [[unlikely]]
     block->notes.reset();
   counters_.put_back(small, int64_t(block->requested));
+  // In other pools, a graph's replay uses again what its capture released.
+  if (arena.pool.is_default()) poison(block->address, block->size);
 
   int64_t blocks = 0, bytes = 0;  // net change of what is free in split segments
   auto merge = [&](Block* neighbour) {

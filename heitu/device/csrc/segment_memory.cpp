@@ -17,6 +17,8 @@
 #include <mutex>
 #include <string>
 
+#include "sanitizer.h"
+
 namespace heitu {
 namespace {
 
@@ -177,6 +179,7 @@ char* map_pages(size_t bytes) {
 }
 
 void unmap_pages(char* base, size_t bytes) noexcept {
+  unpoison(base, bytes);  // for whoever is given the addresses next
   munmap(base, bytes);
   mapped_bytes.fetch_sub(int64_t(bytes), std::memory_order_relaxed);
 }
@@ -191,6 +194,7 @@ size_t host_room() { return size_t(host().room()); }
 
 void make_shareable(Segment& segment) {
   if (segment.fd >= 0) return;
+  unpoison(segment.base, segment.size);
   int fd = memfd_create("heitu-device-memory", MFD_CLOEXEC);
   auto fail = [&](const char* step) {
     std::string reason = std::strerror(errno);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "device_memory.h"
+#include "sanitizer.h"
 #include "segment_memory.h"
 #include "version.h"
 
@@ -47,6 +48,7 @@ Block* DeviceMemory::map_segment(Request& request, bool retry) {
     return nullptr;
   }
   Arena& arena = request.arena;
+  if (arena.pool.is_default()) poison(base, size);
   auto segment = std::make_unique<Segment>();
   segment->base = base;
   segment->size = size;
