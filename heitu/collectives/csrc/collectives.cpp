@@ -109,7 +109,7 @@ void check_reduction(const c10d::ReduceOp& op, at::ScalarType dtype) {
 
 at::Tensor prepared(const c10d::ReduceOp& op, const at::Tensor& contribution) {
   if (op.op_ != Op::PREMUL_SUM) return contribution;
-  const auto& scale = static_cast<const c10d::PreMulSumSupplement&>(*op.supplement_);
+  const auto& scale = static_cast<const c10d::NCCLPreMulSumSupplement&>(*op.supplement_);
   const auto dtype = contribution.scalar_type();
   auto factor = at::full({}, scale.double_factor, at::kDouble);
   if (const auto& given = scale.tensor_factor; given.defined()) factor = flat(given).reshape({});

@@ -315,11 +315,11 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::alltoall_base(at::Tensor& output, at
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::alltoall(Tensors& outputs, Tensors& inputs,
                                                      const c10d::AllToAllOptions& opts) {
-  c10d::assertAllToAllTensorListSizes(
-      [](const std::string& text) {
-        C10_THROW_ERROR(ValueError, "ProcessGroupNCCL::alltoall: " + text);
-      },
-      outputs.size(), inputs.size(), size_);
+  const auto invalid = [](const std::string& text) {
+    C10_THROW_ERROR(ValueError, "ProcessGroupNCCL::alltoall: " + text);
+  };
+  check_list_size(invalid, "input", inputs.size(), size_);
+  check_list_size(invalid, "output", outputs.size(), size_);
   for (size_t i = 0; i < outputs.size(); ++i) {
     check_tensor(outputs[i]);
     check_tensor(inputs[i]);
@@ -343,11 +343,11 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::gather(TensorLists& outputs, Tensors
   check_dtype(input.scalar_type());
   Tensors places;
   if (rank_ == opts.rootRank) {
-    c10d::assertGatherOutputTensorList(invalid, outputs, size_);
+    check_list_of_root(invalid, "output", outputs, size_);
     c10d::assertTypeAndSizesMatch(invalid, outputs[0], input.options(), input.sizes());
     places = outputs[0];
-  } else {
-    c10d::assertEmptyOutputTensorList(invalid, outputs);
+  } else if (!outputs.empty()) {
+    invalid("requires empty output on non-root");
   }
   const auto root = static_cast<int>(opts.rootRank);
   return launch(call(OpType::GATHER, opts), {input}, places,
@@ -365,11 +365,11 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::scatter(Tensors& outputs, TensorList
   check_dtype(output.scalar_type());
   Tensors parts;
   if (rank_ == opts.rootRank) {
-    c10d::assertScatterInputTensorList(invalid, inputs, size_);
+    check_list_of_root(invalid, "input", inputs, size_);
     c10d::assertTypeAndSizesMatch(invalid, inputs[0], output.options(), output.sizes());
     parts = inputs[0];
-  } else {
-    c10d::assertEmptyInputTensorList(invalid, inputs);
+  } else if (!inputs.empty()) {
+    invalid("requires empty input on non-root");
   }
   const auto root = static_cast<int>(opts.rootRank);
   return launch(call(OpType::SCATTER, opts), parts, {output},

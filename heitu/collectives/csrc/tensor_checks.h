@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <vector>
 
 namespace heitu {
@@ -49,6 +50,28 @@ inline void check_coalesced(const std::vector<at::Tensor>& tensors) {
     TORCH_CHECK_WITH(ValueError, tensor.device() == first.device(),
                      "Expected list of tensors on the same device");
   }
+}
+
+// What the root gathers to, or scatters from: one list, with a tensor for each rank. `what` is
+// "output" or "input". `fail` takes the message and throws.
+template <class Fail>
+void check_list_of_root(const Fail& fail, const std::string& what,
+                        const std::vector<std::vector<at::Tensor>>& lists, int64_t ranks) {
+  const auto count = std::to_string(ranks);
+  if (lists.size() != 1)
+    fail("requires a single-element " + what + " list containing a list with " + count +
+         " tensors.");
+  if (lists[0].size() != static_cast<size_t>(ranks))
+    fail("Incorrect " + what + " list size " + std::to_string(lists[0].size()) + ". " +
+         (what == "output" ? "Output" : "Input") + " list size should be " + count +
+         ", same as size of the process group.");
+}
+
+template <class Fail>
+void check_list_size(const Fail& fail, const std::string& what, size_t size, int64_t ranks) {
+  if (size != static_cast<size_t>(ranks))
+    fail(what + " tensor list size " + std::to_string(size) + " does not match world size " +
+         std::to_string(ranks));
 }
 
 }  // namespace heitu
