@@ -77,10 +77,14 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     if (auto* block = BlockTable::find(pointer.get())) record_stream(block, stream);
   }
 #if HEITU_TORCH_AT_LEAST(2, 10)
+  c10::DeviceCapability getDeviceCapability(c10::Device) const override { return {}; }
+#endif
+#if HEITU_TORCH_AT_LEAST(2, 11)
   void* getStreamNativeHandle(const c10::Stream stream) const override {
     return reinterpret_cast<void*>(stream.id());
   }
-  c10::DeviceCapability getDeviceCapability(c10::Device) const override { return {}; }
+#endif
+#if HEITU_TORCH_AT_LEAST(2, 12)
   bool isStreamCapturing(const c10::Stream& stream) const override {
     return stream_capturing(stream);
   }
