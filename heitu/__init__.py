@@ -12,7 +12,7 @@ def enable(chip: str | None = None, devices: int | None = None) -> None:
     Child processes that Python starts from here inherit it.
 
     Args:
-        chip: reserved for the name of a chip; there is no catalogue yet, so any name is an error.
+        chip: reserved for the name of a chip; their rules are not applied yet, so any name is an error.
         devices: number of emulated devices, 1 to 64; None for HEITU_DEVICES, or 1.
 
     Raises:

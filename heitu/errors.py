@@ -25,7 +25,7 @@ class ExitCode(enum.IntEnum):
     SETTING = 77  # an unknown HEITU_* variable, or a value out of its range
     TORCH_IMPORTED = 78  # heitu.enable() came after `import torch`
     CORE_UNUSABLE = 79  # the library built without error but does not load
-    UNKNOWN_CHIP = 80  # --chip names a chip that is not in the catalogue
+    UNKNOWN_CHIP = 80  # a chip that is not in the catalogue, or that cannot be rehearsed yet
     CHIP_FILE = 81  # a chip file is missing or wrong
 
 

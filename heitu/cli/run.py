@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--memory", metavar="SIZE", type=reading(parse_memory), help='memory of one device, e.g. "80GiB"'
     )
-    made.add_argument("--chip", metavar="NAME", help="reserved: there is no catalogue of chips yet")
+    made.add_argument("--chip", metavar="NAME", help="reserved: the rules of a chip are not applied yet")
     return made
 
 

@@ -40,11 +40,15 @@ def handed_on() -> dict[str, str]:
 
 
 def check_chip(chip: str | None) -> None:
-    """Raises HeituError for any chip, as long as there is no catalogue of them."""
+    """Raises HeituError for any chip: one that the catalogue lacks, and as yet every other too."""
     if chip is not None:
+        from heitu.chips import load
+
+        name = load(chip).name
         raise HeituError(
-            f"The chip {chip!r} is not known: there is no catalogue of chips yet.",
-            hint="Without --chip (and HEITU_CHIP) the device presents itself as an emulated H200.",
+            f"The chip {name!r} is in the catalogue, but its rules are not applied yet.",
+            hint=f"`heitu chips {name}` shows what is known of it. "
+            "Without --chip and HEITU_CHIP the device is an emulated H200.",
             exit_code=ExitCode.UNKNOWN_CHIP,
         )
 

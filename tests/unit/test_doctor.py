@@ -170,7 +170,7 @@ def test_a_disk_that_cannot_be_written(healthy: Path, monkeypatch: pytest.Monkey
     [
         ("HEITU_MEMORY", "0", "outside the limits"),
         ("HEITU_DEVICSE", "2", "is not a setting of Heitu"),
-        ("HEITU_CHIP", "some-chip", "is not known"),
+        ("HEITU_CHIP", "some-chip", "is not in the catalogue"),
     ],
 )
 def test_wrong_settings(

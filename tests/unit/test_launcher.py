@@ -153,7 +153,7 @@ def test_a_command_does_not_inherit_pythons_ignored_signals(room: Path) -> None:
         (["--bogus", "report.py"], 2, "unrecognized arguments: --bogus"),
         (["-u", "report.py"], 2, "heitu run -- python -u"),
         (["--", "no-such-command"], 2, "There is no command 'no-such-command'"),
-        (["--chip", "some-chip", "report.py"], 80, "'some-chip' is not known"),
+        (["--chip", "some-chip", "report.py"], 80, "'some-chip' is not in the catalogue"),
     ],
 )
 def test_wrong_command_lines(room: Path, args: list[str], code: int, said: str) -> None:
