@@ -350,7 +350,6 @@ def test_small_sources_are_compiled_together(
     assert len([call for call in compiler.calls() if call.endswith(".cpp")]) == 2
 
 
-
 def source_list() -> list[Path]:
     """The sources of the tiny core."""
     return compilation.source_files(".cpp")

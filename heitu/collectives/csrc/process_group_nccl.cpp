@@ -75,6 +75,12 @@ constexpr const char* kScatterType = "input tensor must be the same type as the 
 constexpr const char* kScatterSize =
     "input tensor must be the same size as output size times world size";
 
+// Whether reducing complex numbers is reducing their real and imaginary parts.
+bool acts_on_parts(const c10d::ReduceOp& op) {
+  return op == c10d::ReduceOp::SUM || op == c10d::ReduceOp::AVG ||
+         op == c10d::ReduceOp::PREMUL_SUM || op == c10d::ReduceOp::UNUSED;
+}
+
 }  // namespace
 
 namespace {
@@ -183,7 +189,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::allreduce(Tensors& tensors,
                                                       const c10d::AllreduceOptions& opts) {
   check_tensor(single(tensors));
   if (tensors[0].is_complex())
-    TORCH_CHECK(c10d::isComplexViewAsRealAllowed(opts.reduceOp), "all_reduce does not support ",
+    TORCH_CHECK(acts_on_parts(opts.reduceOp), "all_reduce does not support ",
                 static_cast<int>(opts.reduceOp.op_), " on complex tensors");
   const auto tensor = as_reals(tensors[0]);
   check_reduction(opts.reduceOp, tensor.scalar_type());
@@ -416,8 +422,10 @@ c10::DeviceIndex ProcessGroupNccl::barrier_device(const c10d::BarrierOptions& op
   if (!opts.device_ids.empty()) return static_cast<c10::DeviceIndex>(opts.device_ids[0]);
   if (const auto bound = getBoundDeviceId()) return bound->index();
   if (used_device_ >= 0) return static_cast<c10::DeviceIndex>(used_device_.load());
-  const auto& ranks = options_->global_ranks_in_group;
-  const auto global = ranks.empty() ? static_cast<uint64_t>(rank_) : ranks[rank_];
+  auto global = static_cast<uint64_t>(rank_);
+#if HEITU_TORCH_AT_LEAST(2, 9)
+  if (const auto& ranks = options_->global_ranks_in_group; !ranks.empty()) global = ranks[rank_];
+#endif
   return static_cast<c10::DeviceIndex>(global % device_count());
 }
 

@@ -29,12 +29,16 @@ struct CUDAHooks : public CUDAHooksInterface {
   bool hasCuDNN() const override { return true; }
   bool compiledWithCuDNN() const override { return true; }
   long versionCuDNN() const override { return 91002; }
+#if HEITU_TORCH_AT_LEAST(2, 9)
   long versionRuntimeCuDNN() const override { return 91002; }
   long versionCuDNNFrontend() const override { return 11200; }
+#endif
   long versionCUDART() const override { return 12080; }
   bool supportsDilatedConvolutionWithCuDNN() const override { return true; }
   bool supportsDepthwiseConvolutionWithCuDNN() const override { return true; }
+#if HEITU_TORCH_AT_LEAST(2, 10)
   bool supportsBFloat16RNNWithCuDNN() const override { return true; }
+#endif
   bool supportsBFloat16ConvolutionWithCuDNNv8() const override { return true; }
   double batchnormMinEpsilonCuDNN() const override { return 0.0; }
   std::string showConfig() const override { return "  - CUDA: emulated on the CPU by Heitu\n"; }
