@@ -12,7 +12,7 @@ import pytest
 
 from tests.device import distributed_worker
 
-WORKER = Path(distributed_worker.__file__)
+REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 900  # seconds; half a minute on an idle machine
 
 
@@ -22,6 +22,7 @@ def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments],
         env={**inherited, "OMP_NUM_THREADS": "1", **environment},
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -32,7 +33,7 @@ def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """For each rank, check -> "" or its traceback."""
     folder = tmp_path_factory.mktemp("ranks")
-    ended = torchrun(str(WORKER), str(folder))
+    ended = torchrun("-m", distributed_worker.__name__, str(folder))
     found = sorted(folder.glob("*.json"))
     assert len(found) == 2, ended.stderr[-6000:]
     return [json.loads(path.read_text()) for path in found]

@@ -81,13 +81,11 @@ bool acts_on_parts(const c10d::ReduceOp& op) {
          op == c10d::ReduceOp::PREMUL_SUM || op == c10d::ReduceOp::UNUSED;
 }
 
-}  // namespace
-
-namespace {
 KeepOptions& keep_options() {
   static auto* keep = new KeepOptions;
   return *keep;
 }
+
 }  // namespace
 
 void set_keep_options(KeepOptions keep) { keep_options() = std::move(keep); }
