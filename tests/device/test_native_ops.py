@@ -512,3 +512,14 @@ def test_a_cpu_tensor_is_not_indexed_by_indices_on_the_device() -> None:
     with pytest.raises(RuntimeError, match=said):
         x[index.cuda()] = 1.0
     assert torch.equal(x.cuda()[index].cpu(), x[index])
+
+
+def test_the_maxima_of_an_embedding_bag_have_no_deterministic_gradient() -> None:
+    bags = torch.nn.EmbeddingBag(4, 3, mode="max", device="cuda")
+    out = bags(torch.tensor([0, 1, 2], device="cuda"), torch.tensor([0, 2], device="cuda"))
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError, match="embedding_bag_backward_cuda_max does not have a determin"):
+            out.sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
