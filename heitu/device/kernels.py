@@ -43,28 +43,26 @@ def _install_tunable(torch_c: Any) -> None:
         tolerances=(False, 1e-5, 1e-5),
     )
 
-    def setter(name: str) -> Any:
-        return lambda value: setattr(state, name, value)
+    def setter(field: str) -> Any:
+        return lambda value: setattr(state, field, value)
 
-    def getter(name: str) -> Any:
-        return lambda: getattr(state, name)
+    def getter(field: str) -> Any:
+        return lambda: getattr(state, field)
 
     def set_filename(name: str, insert_device_ordinal: bool = False) -> None:
         path = Path(name)
         state.filename = str(path.with_name(f"{path.stem}0{path.suffix}")) if insert_device_ordinal else name
 
-    torch_c._cuda_tunableop_enable = setter("enabled")
-    torch_c._cuda_tunableop_is_enabled = getter("enabled")
-    torch_c._cuda_tunableop_tuning_enable = setter("tuning")
-    torch_c._cuda_tunableop_tuning_is_enabled = getter("tuning")
-    torch_c._cuda_record_untuned_enable = setter("untuned")
-    torch_c._cuda_record_untuned_is_enabled = getter("untuned")
-    torch_c._cuda_tunableop_set_max_tuning_duration = setter("duration")
-    torch_c._cuda_tunableop_get_max_tuning_duration = getter("duration")
-    torch_c._cuda_tunableop_set_max_tuning_iterations = setter("iterations")
-    torch_c._cuda_tunableop_get_max_tuning_iterations = getter("iterations")
-    torch_c._cuda_tunableop_set_rotating_buffer_size = setter("buffer")
-    torch_c._cuda_tunableop_get_rotating_buffer_size = getter("buffer")
+    for field, set_name, get_name in (
+        ("enabled", "tunableop_enable", "tunableop_is_enabled"),
+        ("tuning", "tunableop_tuning_enable", "tunableop_tuning_is_enabled"),
+        ("untuned", "record_untuned_enable", "record_untuned_is_enabled"),
+        ("duration", "tunableop_set_max_tuning_duration", "tunableop_get_max_tuning_duration"),
+        ("iterations", "tunableop_set_max_tuning_iterations", "tunableop_get_max_tuning_iterations"),
+        ("buffer", "tunableop_set_rotating_buffer_size", "tunableop_get_rotating_buffer_size"),
+    ):
+        setattr(torch_c, f"_cuda_{set_name}", setter(field))
+        setattr(torch_c, f"_cuda_{get_name}", getter(field))
     torch_c._cuda_tunableop_set_filename = set_filename
     torch_c._cuda_tunableop_get_filename = getter("filename")
     torch_c._cuda_tunableop_set_numerical_check_tolerances = lambda *values: setattr(
