@@ -27,6 +27,9 @@ class ExitCode(enum.IntEnum):
     CORE_UNUSABLE = 79  # the library built without error but does not load
     UNKNOWN_CHIP = 80  # a chip that is not in the catalogue, or that cannot be rehearsed yet
     CHIP_FILE = 81  # a chip file is missing or wrong
+    RECORD = 82  # a directory without the record of a rehearsal, or with one of another version
+    REPORT = 83  # a file that is not a report, or one of another version
+    REPORT_PATH = 84  # a report cannot be written where it was asked for
 
 
 class HeituError(RuntimeError):
