@@ -12,7 +12,8 @@ def enable(chip: str | None = None, devices: int | None = None) -> None:
     Child processes that Python starts from here inherit it.
 
     Args:
-        chip: reserved for the name of a chip; their rules are not applied yet, so any name is an error.
+        chip: a chip to rehearse (`heitu chips` lists them; or a file that describes one); what the
+            rehearsal came to is said on stderr when the process ends. None: a plain CUDA device.
         devices: number of emulated devices, 1 to 64; None for HEITU_DEVICES, or 1.
 
     Raises:

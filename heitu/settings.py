@@ -73,6 +73,11 @@ def parse_name(text: str) -> str:
     return text.strip()
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Words parted by commas; none in an empty text."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 class Setting(Generic[T]):
     """One environment variable: its name, its type, its default and what it means."""
 
@@ -92,6 +97,8 @@ class Setting(Generic[T]):
     def __set__(self, instance: Settings, value: T) -> None:
         """Sets the variable of this process, which its children inherit."""
         text = str(int(value)) if isinstance(value, bool) else str(value)
+        if isinstance(value, tuple):
+            text = ",".join(value)
         self._parse(text)
         os.environ[self.variable] = text
 
@@ -133,7 +140,16 @@ class Settings:
     memory = Setting[int | None](
         "HEITU_MEMORY", None, parse_memory, 'memory of one device, e.g. "80GiB"; unset: the device\'s own'
     )
-    chip = Setting[str | None]("HEITU_CHIP", None, parse_name, "reserved: the chip to present")
+    chip = Setting[str | None](
+        "HEITU_CHIP", None, parse_name, "the chip whose rules hold: a name of `heitu chips`, or a file"
+    )
+    record = Setting[Path | None](
+        "HEITU_RECORD", None, parse_directory, "the directory of a rehearsal's record; unset: none is kept"
+    )
+    strict = Setting("HEITU_STRICT", False, parse_flag, "1: the first operator that is not native raises")
+    allow = Setting[tuple[str, ...]](
+        "HEITU_ALLOW", (), parse_names, "operators that a strict run lets pass, parted by commas"
+    )
     cache_dir = Setting[Path | None](
         "HEITU_CACHE_DIR", None, parse_directory, "where the built core is kept; unset: the user's cache"
     )

@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from heitu.errors import ExitCode, HeituError
 from heitu.launch.environment import apply
-from heitu.settings import parse_devices, parse_memory
+from heitu.settings import parse_devices, parse_memory, parse_names, settings
 
 EXAMPLES = """\
 examples:
@@ -20,6 +21,7 @@ examples:
   heitu run -- torchrun --nproc-per-node 2 train.py
   heitu run --devices 2 -- accelerate launch --num_processes 2 train.py
   heitu run -- python -u train.py
+  heitu run --chip ascend-910b --report report.html train.py
 
 Arguments, exit code, signals, stdin and tracebacks are the program's own. Child processes
 inherit the device, except those that Python starts with -I, -E or -S. A command after -- is looked
@@ -43,12 +45,27 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--memory", metavar="SIZE", type=reading(parse_memory), help='memory of one device, e.g. "80GiB"'
     )
-    made.add_argument("--chip", metavar="NAME", help="reserved: the rules of a chip are not applied yet")
+    rehearsal = made.add_argument_group(
+        "rehearsal", "the program runs by the rules of a chip, and what that came to is said at its end"
+    )
+    rehearsal.add_argument("--chip", metavar="NAME", help="a name of `heitu chips`, or ./my-chip.toml")
+    rehearsal.add_argument(
+        "--report", metavar="FILE", action="append", type=Path, default=[],
+        help="write a report, .html or .json; may be given twice",
+    )  # fmt: skip
+    rehearsal.add_argument(
+        "--strict", action="store_true", help="the first operator that is not native on the chip raises"
+    )
+    rehearsal.add_argument(
+        "--allow", metavar="OP", action="append", type=parse_names, default=[],
+        help="lets an operator pass under --strict, e.g. isin or isin.Tensor_Tensor",
+    )  # fmt: skip
+    rehearsal.add_argument("--no-record", action="store_true", help="apply the rules, and count nothing")
     return made
 
 
 def main(args: list[str]) -> int:
-    """Replaces this process by the program. Returns only by an exception.
+    """Replaces this process by the program; a rehearsal stays its parent and returns its exit code.
 
     Raises:
         HeituError: a setting out of range, or the core cannot be built.
@@ -59,13 +76,43 @@ def main(args: list[str]) -> int:
     if not program or program == ["--"]:
         options.error("what is to run is missing: a script, -m MODULE, or -- COMMAND")
     apply(asked.chip, asked.devices, asked.memory)
+    rehearse = check_rehearsal(asked, options)
     argv = resolve(program)
     # For a script that is not there Python has its own message; nothing needs building for that.
     if program[0].startswith("-") or os.path.exists(program[0]):
         from heitu.device.build import core_library
 
         core_library()
-    execute(argv)
+    if not rehearse:
+        execute(argv)
+    from heitu.rehearsal.session import Session, end_as, run
+
+    return end_as(run(argv, Session(program, asked.report)))
+
+
+def check_rehearsal(asked: argparse.Namespace, options: argparse.ArgumentParser) -> bool:
+    """Whether a record is to be kept; hands --strict and --allow on to the program's processes.
+
+    Raises:
+        HeituError: a report that cannot be written.
+    """
+    if settings.chip is None:
+        for given in ("report", "strict", "allow", "no_record"):
+            if getattr(asked, given):
+                options.error(f"--{given.replace('_', '-')} needs --chip")
+        return False
+    if asked.no_record and (asked.report or asked.strict):
+        options.error("--no-record goes neither with --report nor with --strict")
+    from heitu.rehearsal.session import check_reports
+
+    asked.report = [report.absolute() for report in asked.report]
+    check_reports(asked.report)
+    if asked.strict:
+        settings.strict = True
+    if asked.allow:
+        settings.allow = tuple(name for names in asked.allow for name in names)
+    # A rehearsal inside another (a launcher that the program starts) keeps the record of the outer one.
+    return not asked.no_record and settings.record is None
 
 
 def split(args: list[str], options: argparse.ArgumentParser) -> tuple[list[str], list[str]]:

@@ -17,12 +17,23 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 from heitu.errors import ExitCode, HeituError
 from heitu.settings import MAX_DEVICES, settings
 
 
-def install() -> None:
+class Companion(Protocol):
+    """What wants to have a say in the device's coming to life."""
+
+    def before_kernels(self, core: ModuleType, torch_c: ModuleType) -> None:
+        """When the devices are counted, and no kernel is registered yet."""
+
+    def after_torch(self, core: ModuleType, torch: ModuleType) -> None:
+        """When the whole of torch is there."""
+
+
+def install(companion: Companion | None = None) -> None:
     """Makes the coming import of torch bring the cuda device. Safe to call twice.
 
     Raises:
@@ -38,7 +49,7 @@ def install() -> None:
         )
     from heitu.device.build import core_library
 
-    device = _Device(core_library())
+    device = _Device(core_library(), companion)
     sys.meta_path.insert(0, _AroundImport("torch._C", device.before_c, device.after_c))
     sys.meta_path.insert(0, _AroundImport("torch", None, device.after_torch))
 
@@ -46,8 +57,9 @@ def install() -> None:
 class _Device:
     """The steps of coming to life, in their order."""
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, companion: Companion | None) -> None:
         self._library = library
+        self._companion = companion
         self._core: ModuleType | None = None
 
     def before_c(self, _: ModuleSpec) -> None:
@@ -70,6 +82,8 @@ class _Device:
         loader.exec_module(core)
         sys.modules["heitu_core"] = self._core = core
         core.set_device_count(visible_devices())
+        if self._companion is not None:
+            self._companion.before_kernels(core, torch_c)
         torchgen = Path(torch_c.__file__ or "").parent.parent / "torchgen"
         core.install(str(torchgen))
         bindings.supply(torch_c, core)
@@ -79,6 +93,8 @@ class _Device:
 
         assert self._core is not None
         patches.apply(torch, self._core)
+        if self._companion is not None:
+            self._companion.after_torch(self._core, torch)
 
 
 def visible_devices() -> int:

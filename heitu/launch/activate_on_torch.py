@@ -24,8 +24,9 @@ class TorchWatch:
         import importlib.util
 
         from heitu.device.activation import install
+        from heitu.launch.environment import companion
 
-        install()
+        install(companion())
         # The import system is iterating over the list that install() has just changed, so ask it afresh.
         return importlib.util.find_spec(name)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heitu.errors import ExitCode, HeituError
 from heitu.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from heitu.device.activation import Companion
 
 BOOTSTRAP = Path(__file__).resolve().parent / "bootstrap"
 
@@ -15,19 +19,22 @@ def apply(chip: str | None, devices: int | None, memory: int | None) -> None:
     """Sets what the user asked for in this process's environment, which children inherit.
 
     Args:
-        chip: the name of a chip; none is known yet.
+        chip: a chip's name, or a file that describes one; None: no chip.
         devices: number of emulated devices.
         memory: bytes of one device.
 
     Raises:
-        HeituError: a value out of range, an unknown HEITU_* variable, or any chip.
+        HeituError: a value out of range, an unknown HEITU_* variable, or an unknown chip.
     """
     if devices is not None:
         settings.devices = devices
     if memory is not None:
         settings.memory = memory
     settings.check()
-    check_chip(chip if chip is not None else settings.chip)
+    chosen = chip if chip is not None else settings.chip
+    check_chip(chosen)
+    if chosen is not None:
+        settings.chip = absolute(chosen)
     os.environ.update(handed_on())
 
 
@@ -40,17 +47,43 @@ def handed_on() -> dict[str, str]:
 
 
 def check_chip(chip: str | None) -> None:
-    """Raises HeituError for any chip: one that the catalogue lacks, and as yet every other too."""
-    if chip is not None:
-        from heitu.chips import load
+    """Does nothing for a chip that can be rehearsed, and for None.
 
-        name = load(chip).name
+    Raises:
+        HeituError: no such chip, its file is wrong, or no software for it is public.
+    """
+    if chip is None:
+        return
+    from heitu.chips import load
+    from heitu.chips.schema import Integration
+
+    found = load(chip)
+    integration = found.software.integration
+    if integration is not None and integration.value is Integration.NONE_PUBLIC:
         raise HeituError(
-            f"The chip {name!r} is in the catalogue, but its rules are not applied yet.",
-            hint=f"`heitu chips {name}` shows what is known of it. "
-            "Without --chip and HEITU_CHIP the device is an emulated H200.",
+            f"No software for {found.title} is public ({integration.source}, {integration.date}), "
+            "so there is nothing to rehearse.",
+            hint=f"`heitu chips {found.name}` shows what is known of it.",
             exit_code=ExitCode.UNKNOWN_CHIP,
         )
+
+
+def absolute(chip: str) -> str:
+    """The chip's name, or for one in a file a name that means the same in any directory."""
+    path, colon, name = chip.rpartition(".toml:")
+    file = f"{path}.toml" if colon else chip
+    if not file.endswith(".toml") and os.sep not in file:
+        return chip
+    return os.path.abspath(file) + (f":{name}" if colon else "")
+
+
+def companion() -> Companion | None:
+    """What a rehearsal adds to the device of this process; None without a chip."""
+    if settings.chip is None:
+        return None
+    from heitu.rehearsal.process import Rehearsal
+
+    return Rehearsal.from_settings()
 
 
 def activate_here(chip: str | None, devices: int | None) -> None:
@@ -60,4 +93,8 @@ def activate_here(chip: str | None, devices: int | None) -> None:
 
     apply(chip, devices, None)
     core_library()
-    install()
+    if settings.chip is not None and settings.record is None:
+        from heitu.rehearsal.session import record_here
+
+        record_here()
+    install(companion())

@@ -5,6 +5,7 @@
 #include "allocator.h"
 #include "generator.h"
 #include "host_memory.h"
+#include "rules.h"
 #include "state.h"
 #include "streams.h"
 #include "version.h"
@@ -26,8 +27,9 @@ struct CUDAHooks : public CUDAHooksInterface {
   bool hasROCM() const override { return false; }
   // PyTorch takes its cuDNN ways; what they end in is in native/: the networks behind nn.LSTM and
   // nn.GRU, batch norm, CTC and grid sampling. Convolutions go to the CPU's kernels before that.
-  bool hasCuDNN() const override { return true; }
-  bool compiledWithCuDNN() const override { return true; }
+  // A chip whose plugin brings a device of its own is not asked for cuDNN.
+  bool hasCuDNN() const override { return heitu::has_cudnn(); }
+  bool compiledWithCuDNN() const override { return heitu::has_cudnn(); }
   long versionCuDNN() const override { return 91002; }
 #if HEITU_TORCH_AT_LEAST(2, 9)
   long versionRuntimeCuDNN() const override { return 91002; }

@@ -22,6 +22,7 @@ struct ThreadState {
   // The device whose memory CPU tensors get; below zero outside an operator of the device.
   c10::DeviceIndex scoped_device = -1;
   c10::DeviceIndex current_device = 0;
+  int operator_depth = 0;  // of operators that the rules of a chip have judged
   SpareShadows spare_shadows;
   // Of graphs; at most one is set.
   Tape* recording_tape = nullptr;

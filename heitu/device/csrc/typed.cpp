@@ -9,9 +9,8 @@ std::optional<c10::OperatorHandle> find_operator(const char* name, const char* o
   return c10::Dispatcher::singleton().findSchema({name, overload});
 }
 
-std::vector<std::pair<c10::OperatorName, c10::KernelFunction>> typed_kernels() {
+TypedKernels typed_kernels() {
   TypedKernels kernels;
-  add_form_kernels(kernels);
   add_pointwise_kernels(kernels);
   add_reduction_kernels(kernels);
   add_network_kernels(kernels);

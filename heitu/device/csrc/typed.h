@@ -159,7 +159,6 @@ void add_typed(TypedKernels& kernels, const char* name, const char* overload,
 }
 
 // Each adds the kernels of its file.
-void add_form_kernels(TypedKernels& kernels);
 void add_pointwise_kernels(TypedKernels& kernels);
 void add_reduction_kernels(TypedKernels& kernels);
 void add_network_kernels(TypedKernels& kernels);

@@ -79,8 +79,9 @@ void record_stream_on(at::Tensor& self, c10::Stream stream) {
 
 }  // namespace
 
-void add_form_kernels(TypedKernels& kernels) {
+TypedKernels form_kernels() {
   namespace native = at::native;
+  TypedKernels kernels;
   const auto add = [&](const char* name, const char* overload, c10::KernelFunction kernel) {
     kernels.push_back({{std::string("aten::") + name, overload}, std::move(kernel)});
   };
@@ -101,6 +102,7 @@ void add_form_kernels(TypedKernels& kernels) {
   HEITU_DIRECT("set_", "", set_nothing);
   HEITU_DIRECT("record_stream", "", record_stream_on);
 #undef HEITU_DIRECT
+  return kernels;
 }
 
 }  // namespace heitu

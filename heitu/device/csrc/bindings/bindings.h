@@ -20,5 +20,6 @@ void bind_collectives(pybind11::module_& m);
 void bind_hooks(pybind11::module_& m);
 void bind_storage(pybind11::module_& m);
 void bind_legacy_types(pybind11::module_& m);
+void bind_rules(pybind11::module_& m);
 
 }  // namespace heitu

@@ -13,4 +13,5 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   heitu::bind_hooks(m);
   heitu::bind_storage(m);
   heitu::bind_legacy_types(m);
+  heitu::bind_rules(m);
 }

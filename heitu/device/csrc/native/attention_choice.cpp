@@ -13,6 +13,7 @@
 #include "../prelude.h"
 #include "../properties.h"
 #include "../registry.h"
+#include "../rules.h"
 
 namespace heitu {
 namespace {
@@ -351,6 +352,7 @@ SDPBackend select(const sdp_params& params) {
 int64_t fused_sdp_choice(const Tensor& query, const Tensor& key, const Tensor& value,
                          const std::optional<Tensor>& mask, double dropout, bool causal,
                          std::optional<double> /*scale*/, bool enable_gqa) {
+  if (!has_fused_attention()) return static_cast<int64_t>(SDPBackend::math);
   return static_cast<int64_t>(
       select(sdp_params{query, key, value, mask, dropout, causal, enable_gqa}));
 }

@@ -1,0 +1,91 @@
+#include "narrowing.h"
+
+#include <ATen/ops/copy.h>
+
+#include "prelude.h"
+
+namespace heitu {
+
+using torch::jit::Stack;
+
+namespace {
+
+// The arguments of aten::_to_copy.
+enum ToCopy { kDtype = 1, kLayout = 2, kDevice = 3 };
+
+void convert_narrowed(const ChipDtypeRule& rule, size_t first, Stack* stack,
+                      const std::function<void(Stack*)>& inner) {
+  auto& dtype = (*stack)[first + kDtype];
+  const bool only_dtype =
+      (*stack)[first + kLayout].isNone() && (*stack)[first + kDevice].isNone() && dtype.isInt();
+  if (only_dtype && static_cast<c10::ScalarType>(dtype.toInt()) == rule.dtype) {
+    if (!rule.message.empty()) TORCH_WARN_ONCE(rule.message);
+    dtype = static_cast<int64_t>(rule.to);
+  }
+  inner(stack);
+}
+
+}  // namespace
+
+void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stack* stack,
+                  const std::function<void(Stack*)>& inner) {
+  const auto& arguments = op.schema().arguments();
+  const auto first = stack->size() - arguments.size();
+  if (op.operator_name().name == "aten::_to_copy" && !rule.operators.empty()) {
+    convert_narrowed(rule, first, stack, inner);
+    return;
+  }
+  std::vector<std::pair<at::Tensor, at::Tensor>> written;  // the argument, its narrow copy
+  const auto narrow = [&](const at::Tensor& tensor) {
+    if (!tensor.defined() || tensor.scalar_type() != rule.dtype) return tensor;
+    return tensor.to(rule.to);
+  };
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    auto& value = (*stack)[first + i];
+    const auto* alias = arguments[i].alias_info();
+    const bool writes = alias && alias->isWrite();
+    if (value.isTensor()) {
+      const auto tensor = value.toTensor();
+      const auto copy = narrow(tensor);
+      if (writes && !copy.is_same(tensor)) written.emplace_back(tensor, copy);
+      value = copy;
+    } else if (value.isTensorList()) {
+      auto list = value.toTensorVector();
+      for (auto& tensor : list) {
+        const auto copy = narrow(tensor);
+        if (writes && !copy.is_same(tensor)) written.emplace_back(tensor, copy);
+        tensor = copy;
+      }
+      value = std::move(list);
+    } else if (value.isInt()) {
+      auto type = arguments[i].real_type();
+      if (auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
+      if (type->kind() == c10::TypeKind::ScalarTypeType &&
+          static_cast<c10::ScalarType>(value.toInt()) == rule.dtype)
+        value = static_cast<int64_t>(rule.to);
+    }
+  }
+  inner(stack);
+  for (auto& [tensor, copy] : written) {
+    if (tensor.sizes() != copy.sizes()) tensor.resize_(copy.sizes());
+    tensor.copy_(copy);
+  }
+  const auto widen = [&](at::Tensor result) {
+    if (!result.defined()) return result;
+    for (const auto& [tensor, copy] : written)
+      if (copy.is_same(result)) return tensor;
+    return result.scalar_type() == rule.to ? result.to(rule.dtype) : result;
+  };
+  for (size_t i = stack->size() - op.schema().returns().size(); i < stack->size(); ++i) {
+    auto& value = (*stack)[i];
+    if (value.isTensor()) {
+      value = widen(value.toTensor());
+    } else if (value.isTensorList()) {
+      auto list = value.toTensorVector();
+      for (auto& tensor : list) tensor = widen(tensor);
+      value = std::move(list);
+    }
+  }
+}
+
+}  // namespace heitu
