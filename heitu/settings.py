@@ -150,6 +150,7 @@ class Settings:
     allow = Setting[tuple[str, ...]](
         "HEITU_ALLOW", (), parse_names, "operators that a strict run lets pass, parted by commas"
     )
+    dry = Setting("HEITU_DRY", False, parse_flag, "1: rehearse without the values of large tensors")
     cache_dir = Setting[Path | None](
         "HEITU_CACHE_DIR", None, parse_directory, "where the built core is kept; unset: the user's cache"
     )

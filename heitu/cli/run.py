@@ -45,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--memory", metavar="SIZE", type=reading(parse_memory), help='memory of one device, e.g. "80GiB"'
     )
+    made.add_argument(
+        "--dry",
+        action="store_true",
+        help="rehearse without the values of large tensors: for programs too large for this machine",
+    )
     rehearsal = made.add_argument_group(
         "rehearsal", "the program runs by the rules of a chip, and what that came to is said at its end"
     )
@@ -75,7 +80,7 @@ def main(args: list[str]) -> int:
     asked = options.parse_args(ours)
     if not program or program == ["--"]:
         options.error("what is to run is missing: a script, -m MODULE, or -- COMMAND")
-    apply(asked.chip, asked.devices, asked.memory)
+    apply(asked.chip, asked.devices, asked.memory, dry=asked.dry)
     rehearse = check_rehearsal(asked, options)
     argv = resolve(program)
     # For a script that is not there Python has its own message; nothing needs building for that.

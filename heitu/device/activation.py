@@ -82,6 +82,8 @@ class _Device:
         loader.exec_module(core)
         sys.modules["heitu_core"] = self._core = core
         core.set_device_count(visible_devices())
+        if settings.dry:
+            core.begin_dry_run()
         if self._companion is not None:
             self._companion.before_kernels(core, torch_c)
         torchgen = Path(torch_c.__file__ or "").parent.parent / "torchgen"

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 BOOTSTRAP = Path(__file__).resolve().parent / "bootstrap"
 
 
-def apply(chip: str | None, devices: int | None, memory: int | None) -> None:
+def apply(chip: str | None, devices: int | None, memory: int | None, *, dry: bool = False) -> None:
     """Sets what the user asked for in this process's environment, which children inherit.
 
     Args:
         chip: a chip's name, or a file that describes one; None: no chip.
         devices: number of emulated devices.
         memory: bytes of one device.
+        dry: whether large tensors go without values; False leaves it as it is.
 
     Raises:
         HeituError: a value out of range, an unknown HEITU_* variable, or an unknown chip.
@@ -30,6 +31,8 @@ def apply(chip: str | None, devices: int | None, memory: int | None) -> None:
         settings.devices = devices
     if memory is not None:
         settings.memory = memory
+    if dry:
+        settings.dry = True
     settings.check()
     chosen = chip if chip is not None else settings.chip
     check_chip(chosen)

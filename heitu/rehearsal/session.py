@@ -47,7 +47,7 @@ class Session:
             "command": list(command),
             "start": time.time(),
             "heitu": heitu.__version__,
-            "dry": False,
+            "dry": settings.dry,
             "devices": settings.devices,
             "end": None,
             "exit": None,

@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "capture.h"
+#include "dry.h"
 #include "dtype_rules.h"
 #include "frame.h"
 #include "judged.h"
@@ -448,9 +449,9 @@ int install_kernels() {
     const auto op = dispatcher.findOp(name);
     if (!op || !op->hasSchema()) continue;  // this torch has no such operator
     first(name, entry.key);
-    installation.add(
-        *op, entry.key,
-        c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Native>(*op, entry.kernel)));
+    installation.add(*op, entry.key,
+                     c10::KernelFunction::makeFromBoxedFunctor(
+                         std::make_unique<Native>(*op, dry_kernel(*op, entry.kernel))));
   }
   for (auto& [name, kernel] : form_kernels()) {
     const auto op = dispatcher.findOp(name);

@@ -18,6 +18,8 @@ int get_current_graph_task_id();  // of torch/csrc/autograd/graph_task.h, which 
 namespace heitu {
 namespace {
 
+using torch::jit::Stack;
+
 using Arguments = c10::ArrayRef<c10::IValue>;
 
 // What is judged is the operator that the program, or a composite kernel, calls; what a native

@@ -10,6 +10,7 @@
 
 #include "allocator.h"
 #include "block_table.h"
+#include "dry.h"
 #include "labels_inline.h"
 #include "ownership.h"
 #include "streams.h"
@@ -38,7 +39,7 @@ void release_memory(void* address) {
   if (auto* block = BlockTable::find(address)) {
     BlockTable::set(address, nullptr);
     release(block);
-  } else {
+  } else if (!dry_run() || !unmap_untouched(address)) {
     plain_allocator().raw_deallocate(address);
   }
 }
@@ -66,13 +67,21 @@ c10::DataPtr device_memory(ThreadState& thread, c10::DeviceIndex device, size_t 
   return host_data_ptr(heitu::allocate(device, thread.streams[device], bytes));
 }
 
+c10::DataPtr plain_memory(size_t bytes) {
+  if (C10_UNLIKELY(dry_run()) && bytes > kMostBytesComputed) {
+    if (void* address = map_untouched(bytes))
+      return {address, address, &release_memory, c10::Device(c10::kCPU)};
+  }
+  return plain_allocator().allocate(bytes);
+}
+
 // Memory for CPU tensors: the device's inside a DeviceMemoryScope, else the allocator that was
 // there before.
 class HostAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     auto& thread = thread_state;
-    if (C10_LIKELY(thread.scoped_device < 0)) return plain_allocator().allocate(bytes);
+    if (C10_LIKELY(thread.scoped_device < 0)) return plain_memory(bytes);
     return device_memory(thread, thread.scoped_device, bytes);
   }
   void copy_data(void* dest, const void* src, size_t count) const override {

@@ -1,5 +1,6 @@
 #include "promotion.h"
 
+#include "dry.h"
 #include "prelude.h"
 
 namespace heitu {
@@ -46,6 +47,11 @@ struct Widening {
 void run_in_wider_dtype(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
                         c10::ArrayRef<IValue> arguments, ScalarType narrow,
                         torch::jit::Stack* stack) {
+  if (dry_run() && any_large(arguments)) {  // nothing is computed, so no copies are taken either
+    stack->insert(stack->end(), arguments.begin(), arguments.end());
+    op.redispatchBoxed(keys, stack);
+    return;
+  }
   const Widening widening(narrow);
   const auto& schema = op.schema().arguments();
   std::vector<std::pair<at::Tensor, at::Tensor>> written;  // the argument, its wide copy

@@ -17,6 +17,7 @@
 #include <mutex>
 #include <string>
 
+#include "dry.h"
 #include "sanitizer.h"
 
 namespace heitu {
@@ -173,7 +174,8 @@ char* map_pages(size_t bytes) {
   size_t tail = start + kHugePage - aligned;
   if (tail) munmap(reinterpret_cast<void*>(aligned + bytes), tail);
   auto* base = reinterpret_cast<char*>(aligned);
-  madvise(base, bytes, MADV_HUGEPAGE);  // advice: kernels without it keep small pages
+  // Advice: kernels without it keep small pages. In a dry run few bytes of many are touched.
+  madvise(base, bytes, dry_run() ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
   mapped_bytes.fetch_add(int64_t(bytes), std::memory_order_relaxed);
   return base;
 }
@@ -185,7 +187,7 @@ void unmap_pages(char* base, size_t bytes) noexcept {
 }
 
 bool host_has_room(size_t bytes) {
-  return bytes <= size_t(kNoLimit) && host().take(int64_t(bytes));
+  return bytes <= size_t(kNoLimit) && (dry_run() || host().take(int64_t(bytes)));
 }
 
 size_t host_room() { return size_t(host().room()); }

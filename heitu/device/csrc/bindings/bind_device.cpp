@@ -3,6 +3,7 @@
 #include "bindings.h"
 #include "call.h"
 #include "cuda_error.h"
+#include "dry.h"
 #include "labels.h"
 #include "properties.h"
 #include "state.h"
@@ -98,7 +99,14 @@ void bind_device(py::module_& m) {
     install_host_allocator();
     register_device_allocator();
     set_stream_idle(&stream_idle);
-    return install_kernels();
+    const int count = install_kernels();
+    install_dry_kernels();
+    return count;
+  });
+  m.def("begin_dry_run", &begin_dry_run);
+  m.def("dry_counts", [] {
+    const auto counts = dry_counts();
+    return std::make_pair(counts.not_computed, counts.in_full);
   });
   m.def("initialize", &initialize);
   m.def("initialized", &initialized);

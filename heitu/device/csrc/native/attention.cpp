@@ -21,7 +21,7 @@ Tensor laid_out_as(const Tensor& output, const Tensor& query) {
   return wanted.strides() == output.strides() ? output : wanted.copy_(output);
 }
 
-// Efficient attention always as [B, Sq, H, Dv].
+// Efficient attention always as [B, S, H, D], its gradients too.
 Tensor laid_out_by_rows(const Tensor& output) {
   const Tensor rows = output.transpose(1, 2);
   return rows.is_contiguous() ? output : rows.contiguous().transpose(1, 2);
@@ -191,8 +191,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> efficient_backward(
       host.view(grad_out), host.view(query), host.view(key), host.view(value), host.view(out),
       host.view(logsumexp).narrow(2, 0, query.size(2)).contiguous(), rule,
       attn_bias.defined() && mask[3]);
-  return {host.result(grads.query), host.result(grads.key), host.result(grads.value),
-          host.result(grads.bias)};
+  return {host.result(laid_out_by_rows(grads.query)), host.result(laid_out_by_rows(grads.key)),
+          host.result(laid_out_by_rows(grads.value)), host.result(grads.bias)};
 }
 
 // ---- cuDNN ----
