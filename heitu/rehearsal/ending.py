@@ -15,7 +15,7 @@ from heitu.rehearsal.gathering import gather
 from heitu.rehearsal.reading import read
 from heitu.rehearsal.report import Report, to_json
 
-SUFFIXES = (".json",)
+SUFFIXES = (".html", ".json")
 
 
 def end(directory: Path, reports: Sequence[Path], quiet: bool, stream: TextIO) -> None:
@@ -70,7 +70,13 @@ def write(report: Report, path: Path) -> None:
         HeituError: it cannot be written there (REPORT_PATH), or its suffix is not one of ours (USAGE).
     """
     check(path)
-    write_text(path, to_json(report))
+    if path.suffix == ".html":
+        from heitu.rehearsal.html import to_html
+
+        text = to_html(report)
+    else:
+        text = to_json(report)
+    write_text(path, text)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -304,7 +304,7 @@ def _native(
                 for alone, replayed in zip(LAUNCH, REPLAYED_LAUNCH, strict=True)
             )
         )
-        if one.bytes
+        if one.bytes or one.kind is not Kind.MEMORY  # a view launches nothing
         else NONE,
         "memory": Span(*(one.bytes / (bandwidth.value * part) for part in parts)) if bandwidth else NONE,
         "compute": Span(*((flops or 0.0) / (rate * part) for part in RATE_PARTS[one.kind])) if rate else NONE,

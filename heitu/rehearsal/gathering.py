@@ -327,23 +327,22 @@ def _signal(status: int | None) -> str:
 
 def _ending(record: Record) -> Ending | None:
     """Why it ended, if it ended badly: an exception if there was one, else the signal and what ran."""
-    directory = record.run.directory
+    directory, status = record.run.directory, record.run.exit
+    if status == 0:
+        return None
     if record.failures:
         # One process's failure makes the others fail: the first with a place of the user's says most.
         failure = next((one for one in record.failures if one.user), record.failures[0])
         line = next((line for line in failure.message.splitlines() if line.strip()), "")
         return Ending(f"{failure.type}: {line}" if line else failure.type, _below(failure.user, directory))
-    status = record.run.exit
-    if not status:
+    if status is None:
         return None
     name = _signal(status)
-    what = f"ended by {name}" if name else f"ended with status {status}"
-    killed = [one for one in record.processes if one.end is None and one.in_flight]
-    if not killed:
+    what = f"killed by {name}" if name else f"exit status {status}"
+    running = next((one.in_flight for one in record.processes if one.end is None and one.in_flight), None)
+    if running is None:
         return Ending(what, None)
-    operator = killed[0].in_flight
-    assert operator is not None
-    return Ending(f"{what} in {operator.name}", _below(operator.user or operator.site, directory))
+    return Ending(f"{what} in {running.name}", _below(running.user or running.site, directory))
 
 
 def _versions(record: Record) -> Iterable[tuple[str, str]]:

@@ -20,12 +20,12 @@ _STYLES |= {"memory": "31", "narrowed": "33", "emulated": "33", "stated_no": "33
 _WORDS = {"stated_no": "doubtful"}
 
 
-def summary(report: Report, written: Sequence[Path], color: bool, width: int = WIDTH) -> str:
+def summary(report: Report, written: Sequence[Path] | None, color: bool, width: int = WIDTH) -> str:
     """The lines, each with a line break.
 
     Args:
         report: of the run.
-        written: files that have all of it.
+        written: files that have all of it; None: not a word of them.
         color: whether to use the terminal's colours.
         width: lines are cut there.
     """
@@ -44,8 +44,9 @@ def summary(report: Report, written: Sequence[Path], color: bool, width: int = W
         tail.append(line("peak", f"{memory(report)}", "dim"))
     if report.operators:
         tail.append(line("estimate", estimate(report), "dim"))
-    place = ", ".join(map(str, written)) if written else "in full with heitu run --report FILE.html"
-    tail.append(line("report", place, "dim"))
+    if written is not None:
+        place = ", ".join(map(str, written)) or "in full with heitu run --report FILE.html"
+        tail.append(line("report", place, "dim"))
     if report.operators:
         lines.append(line(*verdicts(report, width - _LABEL), "dim"))
         for one in report.advice[: min(3, LINES - len(lines) - len(tail))]:
@@ -136,7 +137,11 @@ def between(span: Span) -> str:
     return f"{roughly(span.best)} to {roughly(span.worst)}"
 
 
+def printable(text: str) -> str:
+    """A message may have anything in it; a terminal is to show it, not to obey it."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def _cut(text: str, width: int) -> str:
-    # A message may have anything in it; a terminal is to show it, not to obey it.
-    text = "".join(char if char.isprintable() else " " for char in text)
+    text = printable(text)
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"

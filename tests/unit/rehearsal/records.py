@@ -19,6 +19,7 @@ class ProcessFiles:
     def __init__(self, directory: Path, pid: int, parent: int = 0, rank: str | None = None) -> None:
         self.log = directory / f"{pid}.jsonl"
         self.counters = directory / f"{pid}.counters"
+        self.log.unlink(missing_ok=True)
         self.pid = pid
         self.slots: dict[int, tuple[int, ...]] = {}
         self.used = 1
@@ -93,7 +94,7 @@ class ProcessFiles:
         self.counters.write_bytes(content)
 
 
-def write_run(directory: Path, **said: Any) -> None:
+def write_run(into: Path, **said: Any) -> None:
     """run.json."""
     run = {
         "version": 1,
@@ -107,7 +108,7 @@ def write_run(directory: Path, **said: Any) -> None:
         "exit": 0,
         "directory": "/home/ann/project",
     }
-    (directory / "run.json").write_text(json.dumps(run | said))
+    (into / "run.json").write_text(json.dumps(run | said))
 
 
 def rule_index(chip: str, dtype: str, operator: str) -> int:

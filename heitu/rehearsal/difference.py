@@ -1,0 +1,154 @@
+"""What is different between two reports: of two chips, or of one before and after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from heitu.rehearsal.estimate import Span
+from heitu.rehearsal.record import Place
+from heitu.rehearsal.report import OperatorRow, Report
+
+KIND = "heitu-report-difference"
+ABSENT = "absent"
+WORST_FIRST = ("refused", "fallback", "unknown", "native", ABSENT)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two reports. `seconds` is estimated on the chip; None without a number."""
+
+    chip: str
+    title: str
+    command: tuple[str, ...]
+    start: float | None
+    ended: str
+    operators: int
+    peak: int
+    capacity: int
+    per: str
+    seconds: Span | None
+    known: Span
+
+
+@dataclass(frozen=True)
+class Count:
+    """Calls of one verdict on either side."""
+
+    verdict: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """An operator, in one phase and with one combination of dtypes, whose verdict is another.
+
+    Attributes:
+        before: a verdict; "absent" where the operator was not met.
+        reason: of the worse one.
+        place: where it is called, on the side that has a place.
+    """
+
+    operator: str
+    phase: str
+    dtypes: tuple[str, ...]
+    before: str
+    after: str
+    calls_before: int
+    calls_after: int
+    reason: str
+    place: Place | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All of it; `changes` has first what became worse."""
+
+    kind: str
+    before: Side
+    after: Side
+    counts: tuple[Count, ...]
+    changes: tuple[Change, ...]
+    same: int
+    only_before: int
+    only_after: int
+
+
+def differences(before: Report, after: Report) -> Difference:
+    """Compares operator by operator.
+
+    Native operators that one side alone has are counted (`only_before`, `only_after`) and not listed.
+    """
+    ours, theirs = _by_operator(before.operators), _by_operator(after.operators)
+    changes, same, only_before, only_after = [], 0, 0, 0
+    for key in dict.fromkeys([*ours, *theirs]):
+        one, other = ours.get(key, ()), theirs.get(key, ())
+        verdicts = _worst(one), _worst(other)
+        if verdicts[0] == verdicts[1]:
+            same += 1
+        elif verdicts == ("native", ABSENT):
+            only_before += 1
+        elif verdicts == (ABSENT, "native"):
+            only_after += 1
+        else:
+            changes.append(_change(*key, one, other, verdicts))
+    changes.sort(key=lambda one: (_rank(one.after), -_rank(one.before), -one.calls_after, one.operator))
+    counts = (
+        Count(one.verdict, one.calls, after.count(one.verdict).calls)
+        for one in before.verdicts
+        if one.calls or after.count(one.verdict).calls
+    )
+    return Difference(
+        KIND, _side(before), _side(after), tuple(counts), tuple(changes), same, only_before, only_after
+    )
+
+
+_Key = tuple[str, str, tuple[str, ...]]
+
+
+def _by_operator(rows: Iterable[OperatorRow]) -> dict[_Key, tuple[OperatorRow, ...]]:
+    found: dict[_Key, tuple[OperatorRow, ...]] = {}
+    for row in rows:
+        key = row.operator, row.phase, row.dtypes
+        found[key] = (*found.get(key, ()), row)
+    return found
+
+
+def _rank(verdict: str) -> int:
+    return WORST_FIRST.index(verdict) if verdict in WORST_FIRST else 2
+
+
+def _worst(rows: tuple[OperatorRow, ...]) -> str:
+    return min((row.verdict for row in rows), key=_rank, default=ABSENT)
+
+
+def _change(
+    operator: str,
+    phase: str,
+    dtypes: tuple[str, ...],
+    one: tuple[OperatorRow, ...],
+    other: tuple[OperatorRow, ...],
+    verdicts: tuple[str, str],
+) -> Change:
+    worse = min((*one, *other), key=lambda row: _rank(row.verdict))
+    callers = [caller for row in (worse, *other, *one) for caller in row.places]
+    place = next((caller.user or caller.site for caller in callers), None)
+    before, after = (sum(row.calls + row.replays for row in rows) for rows in (one, other))
+    return Change(operator, phase, dtypes, *verdicts, before, after, worse.reason, place)
+
+
+def _side(report: Report) -> Side:
+    return Side(
+        chip=report.chip.name,
+        title=report.chip.title,
+        command=report.run.command,
+        start=report.run.start,
+        ended=report.ending.what if report.ending else "",
+        operators=len({row.operator for row in report.operators}),
+        peak=report.memory.peak_reserved,
+        capacity=report.memory.capacity,
+        per=report.estimate.per,
+        seconds=report.estimate.seconds,
+        known=report.estimate.known,
+    )
