@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +17,7 @@ from heitu.rehearsal.report import OperatorRow, Report
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_ROWS = 600  # of the operators; all are in the JSON
 SHOWN_ADVICE = 40
+SHOWN_ARGUMENTS = 6
 
 
 def to_html(report: Report) -> str:
@@ -65,6 +67,7 @@ def _environment() -> Any:
     environment.filters.update(
         amount=wording.amount,
         between=terminal.between,
+        breakable=_breakable,
         count=wording.count,
         duration=wording.duration,
         roughly=wording.roughly,
@@ -101,6 +104,8 @@ def shapes(row: OperatorRow) -> str:
     if not row.shapes:
         return ""
     parts = [_shape(shape) for _, shape in row.shapes[0].args]
+    if len(parts) > SHOWN_ARGUMENTS:
+        parts = [*parts[: SHOWN_ARGUMENTS - 1], "…"]
     more = row.distinct_shapes - 1
     return ", ".join(parts) + (f" and {wording.count(more)} more" if more > 0 else "")
 
@@ -109,6 +114,13 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     if shape is None:
         return "various"
     return "×".join(map(str, shape)) if shape else "scalar"
+
+
+def _breakable(text: str) -> Any:
+    """A name that lines may break in, after a mark between two words."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(::|[_./])(?=\w)", r"\1<wbr>", str(escape(_clean(text)))))
 
 
 def _sentence(text: str) -> str:

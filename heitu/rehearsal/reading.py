@@ -145,7 +145,7 @@ class _Merged:
 
     def add(self, stem: str, log_path: Path | None, counters_path: Path | None) -> None:
         """Reads one process, of which either file may be missing."""
-        pid = int(stem) if stem.isdecimal() else 0
+        pid = int(stem.partition("-")[0]) if stem.partition("-")[0].isdecimal() else 0
         log = self._log(pid, log_path) if log_path else _Log()
         found: dict[str, Any] = {}
         calls = ns = 0

@@ -123,6 +123,7 @@ class Advice:
         verdict: "refused", "fallback", "narrowed", "emulated", "stated_no", "memory" or "unknown".
         subject: what it is about: an operator, with the dtype where that is the reason.
         suggestion: what to do.
+        message: the plugin's words, where known.
         bytes: copied by fallbacks, over the whole run.
         seconds: that the change is estimated to save, over the whole run; None without a number.
     """
@@ -130,6 +131,7 @@ class Advice:
     verdict: str
     subject: str
     reason: str
+    message: str
     suggestion: str
     calls: int
     bytes: int

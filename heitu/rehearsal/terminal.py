@@ -95,8 +95,11 @@ def advice(one: Advice, width: int) -> str:
         return one.reason
     facts = [counted(one.calls, "call")] if one.calls else []
     facts += [f"{size(one.bytes)} copied"] if one.bytes else []
-    text = f"{one.subject}: {', '.join(facts)}" if facts else one.subject
-    return _at(one.place, text, width)
+    for kept in (facts, facts[:1], []):
+        text = _at(one.place, f"{one.subject}: {', '.join(kept)}" if kept else one.subject, width)
+        if "…" not in text:
+            break
+    return text
 
 
 def _at(place: Place | None, text: str, width: int) -> str:

@@ -14,7 +14,7 @@ from heitu.rehearsal.report import load
 from tests.unit.rehearsal.records import GIB, ProcessFiles, write_run, write_training
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>\x00\x1b[31m"
-VOID = {"meta", "br", "img", "hr", "input", "link"}
+VOID = {"meta", "br", "wbr", "img", "hr", "input", "link"}
 
 
 class Checked(HTMLParser):

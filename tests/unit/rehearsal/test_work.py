@@ -102,5 +102,7 @@ def test_bytes_that_move() -> None:
     assert moved("aten::view", (10,), out=10) == 0
     assert moved("aten::zero_", (10,), out=10) == 40
     assert moved("aten::copy_", (10,), (10,), out=10) == 80
+    # Two of three lists are only read.
+    assert moved("aten::_foreach_addcmul_.Scalar", (10,), (10,), (10,)) == 160
     # An embedding reads the rows it gives, not the whole table.
     assert moved("aten::embedding", (1000, 8), (2,), out=16) == 2 * 64 + 8
