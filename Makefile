@@ -17,6 +17,7 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest tests/unit
 	$(BIN)/heitu run -m pytest tests/device
+	$(BIN)/python -m pytest tests/rehearsal
 
 # What takes long: other people's models, and PyTorch's whole operator database (writes docs/conformance.*).
 test-full: test sanitize

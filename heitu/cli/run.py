@@ -108,10 +108,11 @@ def check_rehearsal(asked: argparse.Namespace, options: argparse.ArgumentParser)
         return False
     if asked.no_record and (asked.report or asked.strict):
         options.error("--no-record goes neither with --report nor with --strict")
-    from heitu.rehearsal.session import check_reports
+    from heitu.rehearsal.ending import check
 
     asked.report = [report.absolute() for report in asked.report]
-    check_reports(asked.report)
+    for report in asked.report:
+        check(report)
     if asked.strict:
         settings.strict = True
     if asked.allow:

@@ -72,7 +72,7 @@ def install(torch_c: Any, core: Any) -> None:
     torch_c._cuda_init = cuda_init
     torch_c._cuda_isInBadFork = core.in_bad_fork
     torch_c._cuda_getCompiledVersion = lambda: CUDA_VERSION
-    torch_c._cuda_getArchFlags = lambda: ARCHITECTURES
+    torch_c._cuda_getArchFlags = lambda: _architectures(core)
     torch_c._cuda_set_sync_debug_mode = set_sync_debug_mode
     torch_c._cuda_get_sync_debug_mode = lambda: sync_debug_mode
     torch_c._cuda_synchronize = synchronize
@@ -82,6 +82,13 @@ def install(torch_c: Any, core: Any) -> None:
     torch_c._cudart = _cudart(core)
     torch_c._nvtx = _nvtx()
     torch_c._has_magma = True
+
+
+def _architectures(core: ModuleType) -> str:
+    """What torch says it was compiled for: CUDA's usual list, and whatever the devices are."""
+    capabilities = (core.properties(index) for index in range(core.device_count()))
+    own = {f"sm_{facts.major}{facts.minor}": None for facts in capabilities}
+    return " ".join([*(name for name in own if name not in ARCHITECTURES.split()), ARCHITECTURES])
 
 
 def _cudart(core: ModuleType) -> ModuleType:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heitu.chips import Chip, load
+from heitu.chips.schema import Integration
 from heitu.rehearsal.rules import Rules, dress
 from heitu.settings import settings
 
 if TYPE_CHECKING:
     from heitu.rehearsal.recording import Recording
+
+
+_recording: Recording | None = None
+
+
+def current_recording() -> Recording | None:
+    """The record that this process keeps, if it keeps one."""
+    return _recording
 
 
 class Rehearsal:
@@ -48,10 +57,17 @@ class Rehearsal:
             reason = str(error).splitlines()[0]
             print(f"heitu: this process keeps no record of the rehearsal: {reason}", file=sys.stderr)
             return
-        self._recording = recording
+        global _recording
+        self._recording = _recording = recording
 
     def after_torch(self, core: ModuleType, torch: ModuleType) -> None:
         """Has the record follow what only the whole of torch shows."""
+        integration = self.chip.software.integration
+        if integration is None or integration.value is not Integration.UPSTREAM:
+            # The capabilities of other makers' chips are numbers of their own, which torch would warn of.
+            module: Any = torch.cuda
+            queued = module._queued_calls
+            queued[:] = [call for call in queued if call[0] is not module._check_capability]
         if self._recording is not None:
             self._recording.after_torch(torch)
 

@@ -42,6 +42,7 @@ class Recording:
         self.stem, self._file = _new_file(directory)
         self._counters = directory / f"{self.stem}.counters"
         self._core: Any = None
+        self._met_as: dict[int, tuple[str, str]] = {}  # number → operator, verdict
 
     def start(self, core: Any, torch_version: str) -> None:
         """Starts counting, before the core registers its kernels.
@@ -90,6 +91,14 @@ class Recording:
 
         sys.excepthook = note
 
+    def calls(self) -> dict[tuple[str, str], int]:
+        """(operator, verdict) → calls until now."""
+        counted: list[int] = self._core.record_calls()
+        found: dict[tuple[str, str], int] = {}
+        for identity, key in self._met_as.items():
+            found[key] = found.get(key, 0) + counted[identity]
+        return found
+
     def _met(
         self,
         identity: int,
@@ -101,6 +110,7 @@ class Recording:
         arguments: list[tuple[int, list[int] | None, bool]],
     ) -> str | None:
         """Called by the core, on whichever thread runs the operator. Returns what a strict run raises."""
+        self._met_as[identity] = (operator, verdict)
         places = here()
         stated = self._chip.dtypes[rule].verdict.value.value if rule >= 0 else None
         self._write(

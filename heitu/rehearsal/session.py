@@ -15,9 +15,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import heitu
-from heitu.errors import ExitCode, HeituError
 from heitu.rehearsal import finish
 from heitu.settings import settings
 
@@ -59,12 +59,15 @@ class Session:
     def _note(self) -> None:
         (self.directory / "run.json").write_text(json.dumps(self._facts), encoding="utf-8")
 
-    def end(self, status: int | None) -> None:
-        """Says what the rehearsal came to and writes the reports. Never raises."""
+    def end(self, status: int | None, stream: TextIO | None = None) -> None:
+        """Says what the rehearsal came to, on stderr where no stream is given, and writes the reports.
+
+        Never raises.
+        """
         self._facts |= {"end": time.time(), "exit": status}
         with contextlib.suppress(OSError):  # the record is read without its end
             self._note()
-        finish(self.directory, self._reports, quiet=settings.quiet)
+        finish(self.directory, self._reports, quiet=settings.quiet, stream=stream)
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -120,25 +123,3 @@ def record_here() -> None:
             session.end(0)
 
     atexit.register(end)
-
-
-def check_reports(reports: Sequence[Path]) -> None:
-    """Refuses reports that cannot be written, before the program has run.
-
-    Raises:
-        HeituError: an unknown suffix, or a folder that is not there or not writable.
-    """
-    for report in reports:
-        if report.suffix not in (".html", ".json"):
-            raise HeituError(
-                f"--report {report}: what is written is told by the suffix, .html or .json.",
-                exit_code=ExitCode.USAGE,
-            )
-        folder = report.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK) or report.is_dir():
-            reason = "it is a folder" if report.is_dir() else f"{folder} cannot be written to"
-            raise HeituError(
-                f"--report {report}: {reason}.",
-                hint="Name a file in a folder that is there.",
-                exit_code=ExitCode.USAGE,
-            )

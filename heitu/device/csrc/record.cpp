@@ -153,6 +153,13 @@ void count_call(Slot& slot, int64_t began_ns, uint64_t bytes_in, uint64_t bytes_
   if (device >= 0) sample_memory(elapsed, device);
 }
 
+std::vector<uint64_t> record_calls() {
+  std::vector<uint64_t> calls;
+  for (uint32_t id = 0; mapped && id < mapped->slots_used; ++id)
+    calls.push_back(mapped->slots[id].calls);
+  return calls;
+}
+
 void settle_record() {
   if (!mapped) return;
   const auto elapsed = static_cast<uint64_t>(record_clock() - began_at);

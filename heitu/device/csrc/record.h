@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "ruling.h"
 
@@ -50,6 +51,8 @@ void mark_in_flight(uint32_t id) noexcept;
 void count_call(Slot& slot, int64_t began_ns, uint64_t bytes_in, uint64_t bytes_out,
                 c10::DeviceIndex device) noexcept;
 void count_step() noexcept;
+// Calls by slot, as far as slots are used.
+std::vector<uint64_t> record_calls();
 // Brings peaks up to date, at the end of a process.
 void settle_record();
 int64_t record_clock() noexcept;  // nanoseconds

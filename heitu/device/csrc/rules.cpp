@@ -1,6 +1,6 @@
 #include "rules.h"
 
-#include <array>
+#include <algorithm>
 
 namespace heitu {
 namespace {
@@ -28,6 +28,7 @@ const Names* stand_ins(const std::string& overload) {
         {"aten::_scaled_dot_product_efficient_attention_backward", backward},
         {"aten::_scaled_dot_product_cudnn_attention_backward", backward},
         {"aten::conj_physical_", {"aten::conj_physical.out"}},
+        {"aten::copy_", {"aten::_copy_from"}},
     };
   }();
   const auto found = table->find(overload);
@@ -58,6 +59,17 @@ bool has_default_kernel(const c10::OperatorHandle& op) {
   return op.hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd) ||
          op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd) ||
          op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional);
+}
+
+bool has_host_kernel(const c10::OperatorHandle& op, const Names* stand_ins) {
+  if (op.hasKernelForDispatchKey(c10::DispatchKey::CPU)) return true;
+  if (!stand_ins) return false;
+  return std::any_of(stand_ins->begin(), stand_ins->end(), [](const std::string& name) {
+    const auto dot = name.find('.');
+    const auto found = c10::Dispatcher::singleton().findOp(
+        {name.substr(0, dot), dot == std::string::npos ? "" : name.substr(dot + 1)});
+    return found && found->hasKernelForDispatchKey(c10::DispatchKey::CPU);
+  });
 }
 
 // A list that has nothing for a sort of tensors says nothing of it.
@@ -106,7 +118,7 @@ std::optional<Ruling> rule_on(const c10::OperatorHandle& op, c10::DispatchKey ke
   if (key != c10::DispatchKey::CUDA)
     return list_covers(sort) ? Ruling{Verdict::refused, Why::not_listed}
                              : Ruling{Verdict::unknown, Why::other_key};
-  if (rules.others == Verdict::fallback && !op.hasKernelForDispatchKey(c10::DispatchKey::CPU))
+  if (rules.others == Verdict::fallback && !has_host_kernel(op, others))
     return Ruling{Verdict::refused, Why::not_listed};
   // A fallback serves whatever has a kernel on the CPU. Where there is none, operators that do not
   // come with PyTorch may have an extension of their own for the chip.

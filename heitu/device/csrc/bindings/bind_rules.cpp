@@ -97,6 +97,7 @@ void bind_rules(py::module_& m) {
                         }});
         });
   m.def("count_step", &count_step);
+  m.def("record_calls", &record_calls);
   m.def("settle_record", &settle_record);
 }
 
