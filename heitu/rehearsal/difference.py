@@ -11,7 +11,7 @@ from heitu.rehearsal.report import OperatorRow, Report
 
 KIND = "heitu-report-difference"
 ABSENT = "absent"
-WORST_FIRST = ("refused", "fallback", "unknown", "native", ABSENT)
+WORST_FIRST = ("refused", "fallback", "narrowed", "stated_no", "emulated", "unknown", "native", ABSENT)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Change:
     """An operator, in one phase and with one combination of dtypes, whose verdict is another.
 
     Attributes:
-        before: a verdict; "absent" where the operator was not met.
+        before: a verdict, or what a dtype rule says of a native one ("narrowed", "emulated", "stated_no");
+            "absent" where the operator was not met.
         reason: of the worse one.
         place: where it is called, on the side that has a place.
     """
@@ -116,11 +117,16 @@ def _by_operator(rows: Iterable[OperatorRow]) -> dict[_Key, tuple[OperatorRow, .
 
 
 def _rank(verdict: str) -> int:
-    return WORST_FIRST.index(verdict) if verdict in WORST_FIRST else 2
+    return WORST_FIRST.index(verdict) if verdict in WORST_FIRST else WORST_FIRST.index("unknown")
+
+
+def _verdict(row: OperatorRow) -> str:
+    """A native operator with a dtype that the chip narrows, emulates or does not support is not as good."""
+    return row.dtype_verdict if row.verdict == "native" and row.dtype_verdict else row.verdict
 
 
 def _worst(rows: tuple[OperatorRow, ...]) -> str:
-    return min((row.verdict for row in rows), key=_rank, default=ABSENT)
+    return min(map(_verdict, rows), key=_rank, default=ABSENT)
 
 
 def _change(
@@ -131,7 +137,7 @@ def _change(
     other: tuple[OperatorRow, ...],
     verdicts: tuple[str, str],
 ) -> Change:
-    worse = min((*one, *other), key=lambda row: _rank(row.verdict))
+    worse = min((*one, *other), key=lambda row: _rank(_verdict(row)))
     callers = [caller for row in (worse, *other, *one) for caller in row.places]
     place = next((caller.user or caller.site for caller in callers), None)
     before, after = (sum(row.calls + row.replays for row in rows) for rows in (one, other))

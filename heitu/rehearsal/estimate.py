@@ -296,14 +296,14 @@ def _native(
     if bandwidth is None:
         what = "link" if one.kind is Kind.COMMUNICATION else "memory"
         if one.bytes:
-            return None, "", f"the catalogue has no {what} bandwidth of {chip.name}"
+            return None, "", f"the chip's {what} bandwidth is unknown"
     if one.kind in RATE_PARTS:
         if operator.dtype_verdict == "emulated":
-            return None, "", f"{chip.name} emulates {dtype}, at a rate that nobody states"
+            return None, "", f"the chip emulates {dtype}, at an unknown rate"
         if rate is None:
-            return None, "", f"the catalogue has no peak rate of {chip.name} for {dtype or 'this dtype'}"
+            return None, "", f"the chip's peak rate for {dtype} is unknown"
         if flops is None:
-            return None, "", f"the shapes of {operator.name} are not all known, nor how much it computes"
+            return None, "", f"not all shapes of {operator.name} are known"
     needs = {
         "launch": Span(
             *(

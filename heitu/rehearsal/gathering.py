@@ -98,7 +98,7 @@ def _rows(
     lines: tuple[_Line, ...], costs: Costs, sources: Sources, directory: str
 ) -> tuple[OperatorRow, ...]:
     """Lines that differ in shapes and places alone become one row; refused first, then by time."""
-    total = sum(counts.ns for _, counts in lines) or 1
+    total = sum(counts.ns for operator, counts in lines if operator.verdict != "refused") or 1
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, (operator, _) in enumerate(lines):
         dtypes = tuple(dict.fromkeys(arg.dtype for arg in operator.args))
@@ -135,7 +135,7 @@ def _row(
         calls=counts.calls,
         replays=counts.replays,
         ns=counts.ns,
-        share=counts.ns / total_ns,
+        share=0.0 if operator.verdict == "refused" else counts.ns / total_ns,
         max_ns=counts.max_ns,
         bytes_in=counts.bytes_in,
         bytes_out=counts.bytes_out,
@@ -194,14 +194,15 @@ def _below(place: Place | None, directory: str) -> Place | None:
 
 def _verdicts(rows: Iterable[OperatorRow]) -> Iterable[VerdictCount]:
     listed = list(rows)
+    total = sum(row.ns for row in listed if row.verdict != "refused") or 1
     for verdict in VERDICTS:
         of_it = [row for row in listed if row.verdict == verdict]
         yield VerdictCount(
-            verdict,
+            verdict=verdict,
             operators=len({row.operator for row in of_it}),
             calls=sum(row.calls + row.replays for row in of_it),
-            ns=sum(row.ns for row in of_it),
-            share=sum(row.share for row in of_it),
+            ns=(ns := sum(row.ns for row in of_it)),
+            share=0.0 if verdict == "refused" else ns / total,
         )
 
 

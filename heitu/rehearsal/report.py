@@ -73,7 +73,7 @@ class OperatorRow:
         message: the plugin's words, where known.
         evidence: numbers of `Report.evidence`.
         ns: host time of the emulation.
-        share: of all time in operators, 0 to 1.
+        share: of all time in operators that ran, 0 to 1.
         shapes: the largest few.
         places: those with most calls; native operators have the first one met alone.
         flops: counted; None where they are not known.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _STYLES = {"native": "green", "fallback": "yellow", "refused": "red", "unknown": "magenta", "absent": "dim"}
+_STYLES |= dict.fromkeys(("narrowed", "emulated", "stated_no"), "yellow")
 NATIVE_ROWS = 12
 
 

@@ -77,11 +77,12 @@ def verdicts(report: Report, width: int = WIDTH) -> tuple[str, str]:
     if report.run.dry:  # nothing was computed, so no time is worth a word
         return "calls", ", ".join(f"{compact(one.calls)} {one.verdict}" for one in met)
     text = ""
-    for number, unit in ((count, " calls"), (count, ""), (compact, "")):
+    for number, unit in ((count, "call"), (count, ""), (compact, "")):
         parts = []
         for one in met:
             timed = "" if one.verdict == "refused" else f"{share(one.share)} "
-            parts.append(f"{timed}{one.verdict} ({number(one.calls)}{unit})")
+            calls = counted(one.calls, unit) if unit else number(one.calls)
+            parts.append(f"{timed}{one.verdict} ({calls})")
             unit = ""
         text = ", ".join(parts)
         if len(text) <= width:
@@ -131,7 +132,7 @@ def estimate(report: Report) -> str:
     if said.seconds is not None:
         return f"{per} takes about {roughly(said.seconds.likely)} on the chip ({between(said.seconds)})"
     if said.known.likely and said.missing:
-        return f"{per} takes more than {roughly(said.known.best)} on the chip: {said.missing[0]}"
+        return f"{per} takes more than {roughly(said.known.best)}: {said.missing[0]}"
     return f"none: {said.missing[0]}" if said.missing else "none: there was nothing to estimate"
 
 

@@ -66,14 +66,14 @@ def test_steps_divide_the_work() -> None:
 def test_a_rate_that_nobody_states_gives_no_number() -> None:
     one = said("mlu590", LARGE, line("aten::add.Tensor", (1 << 28,), bytes_in=4 << 28, bytes_out=2 << 28))
     assert one.seconds is None
-    assert one.missing == ("the catalogue has no peak rate of mlu590 for bfloat16",)
+    assert one.missing == ("the chip's peak rate for bfloat16 is unknown",)
     assert one.known.likely == pytest.approx((6 << 28) / (2000e9 * 0.7))
     product = next(part for part in one.parts if part.kind == Kind.PRODUCTS.value)
     assert (product.seconds, product.rate, product.flops) == (None, None, 2 * N**3)
 
 
 def test_a_chip_without_bandwidth_gives_no_number() -> None:
-    assert said("s60", LARGE).missing == ("the catalogue has no memory bandwidth of s60",)
+    assert said("s60", LARGE).missing == ("the chip's memory bandwidth is unknown",)
 
 
 def test_a_fallback_takes_copies_and_the_time_measured_here() -> None:

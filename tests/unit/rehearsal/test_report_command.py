@@ -52,6 +52,14 @@ def test_a_report_does_not_differ_from_itself(training: Path) -> None:
     assert (found.changes, found.same) == ((), 5)
 
 
+def test_a_dtype_that_is_narrowed_is_a_difference(training: Path, other: Path) -> None:
+    one = ProcessFiles(other, 1)
+    one.operator("aten::add.Tensor", ("bfloat16", [4]), ("bfloat16", [4]), dtype_verdict="narrowed")
+    one.save()
+    changes = {c.operator: (c.before, c.after) for c in differences(load(training), load(other)).changes}
+    assert changes["aten::add.Tensor"] == ("native", "narrowed")
+
+
 def test_show(training: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["show", str(training)]) == 0
     captured = capsys.readouterr()
