@@ -10,6 +10,8 @@ def duration(seconds: float) -> str:
     """Seconds: "41 ms", "12.5 s", "3 min 5 s"."""
     if seconds >= 3600:
         return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    if seconds >= 600:
+        return f"{seconds // 60:.0f} min"
     if seconds >= 100:
         return f"{int(seconds // 60)} min {int(seconds % 60)} s"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
