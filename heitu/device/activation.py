@@ -95,6 +95,10 @@ class _Device:
 
         assert self._core is not None
         patches.apply(torch, self._core)
+        if settings.dry:
+            from heitu.device import dry
+
+            dry.apply(torch, self._core)
         if self._companion is not None:
             self._companion.after_torch(self._core, torch)
 

@@ -3,6 +3,8 @@
 #include <ATen/native/Resize.h>
 #include <ATen/ops/as_strided.h>
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/nonzero.h>
+#include <ATen/ops/unbind.h>
 #include <c10/util/Exception.h>
 #include <sys/mman.h>
 
@@ -46,10 +48,12 @@ bool is_index_type(c10::ScalarType type) {
   return type == at::kLong || type == at::kInt || type == at::kShort || type == at::kBool;
 }
 
+// On the device a part of a large tensor has no more values than the whole. On the CPU it may: data
+// that was read from files.
 bool lacks_values(const at::Tensor& tensor) {
-  const auto most =
-      is_index_type(tensor.scalar_type()) ? kMostIndexBytesComputed : kMostBytesComputed;
-  return tensor.nbytes() > most;
+  if (is_index_type(tensor.scalar_type())) return tensor.nbytes() > kMostIndexBytesComputed;
+  const bool on_device = tensor.is_cuda() || thread_state.scoped_device >= 0;
+  return (on_device ? tensor.storage().nbytes() : tensor.nbytes()) > kMostBytesComputed;
 }
 
 bool is_plain(const at::Tensor& tensor) {
@@ -188,8 +192,24 @@ class MetaFrame {
         return pair.original.as_strided(meta.sizes(), meta.strides(), meta.storage_offset());
     auto result = at::empty_strided(meta.sizes(), meta.strides(),
                                     at::TensorOptions(device_).dtype(meta.scalar_type()));
-    if (!lacks_values(result)) std::memset(result.mutable_data_ptr(), 0, result.storage().nbytes());
+    clear(result);
     return result;
+  }
+
+  // What was in the memory before must not show. Pages that nobody touched stay so.
+  static void clear(const at::Tensor& result) {
+    constexpr uintptr_t kPage = 4096;
+    auto* data = static_cast<char*>(result.mutable_data_ptr());
+    const auto bytes = result.storage().nbytes();
+    const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
+    const auto first = (begin + kPage - 1) & ~(kPage - 1), last = end & ~(kPage - 1);
+    if (bytes <= kMostBytesComputed || last <= first) {
+      std::memset(data, 0, bytes);
+      return;
+    }
+    std::memset(data, 0, first - begin);
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+    std::memset(reinterpret_cast<void*>(last), 0, end - last);
   }
 
   static void resize_to(const at::Tensor& original, const at::Tensor& meta) {
@@ -210,6 +230,17 @@ class MetaFrame {
   c10::SmallVector<Pair, 8> pairs_;
 };
 
+// An explicit instantiation may name private members, and what is behind this one is public: the
+// kernel that the dispatcher would run.
+template <auto member>
+struct Opened {
+  friend const c10::KernelFunction& kernel_of(const c10::OperatorHandle& op, DispatchKey key) {
+    return (op.*member)->op.lookup(DispatchKeySet(key));
+  }
+};
+const c10::KernelFunction& kernel_of(const c10::OperatorHandle& op, DispatchKey key);
+template struct Opened<&c10::OperatorHandle::operatorDef_>;
+
 class Dry final : public c10::OperatorKernel {
  public:
   Dry(const c10::OperatorHandle& op, c10::KernelFunction inner) : inner_(std::move(inner)) {
@@ -220,6 +251,8 @@ class Dry final : public c10::OperatorKernel {
       if (auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
       sized_ = sized_ || type->isSubtypeOf(*c10::ListType::ofInts());
     }
+    if (op.hasKernelForDispatchKey(DispatchKey::Meta)) meta_ = kernel_of(op, DispatchKey::Meta);
+    masked_ = op.operator_name() == c10::OperatorName{"aten::index", "Tensor"};
     in_place_ = schema.returns().size() <= 1 && schema.name().back() == '_';
   }
 
@@ -247,12 +280,26 @@ class Dry final : public c10::OperatorKernel {
       if (!op.schema().returns().empty()) stack->push_back(std::move(self));
       return count();
     }
-    Stack trial(stack->begin() + ptrdiff_t(first), stack->end());
+    const Stack arguments(stack->begin() + ptrdiff_t(first), stack->end());
+    if (!(meta_ && try_meta(op, *meta_, large, arguments, stack)) &&
+        !try_meta(op, std::nullopt, large, arguments, stack))
+      return false;
+    return count();
+  }
+
+  // `kernel`: nothing for the one that the dispatcher finds.
+  bool try_meta(const c10::OperatorHandle& op, const std::optional<c10::KernelFunction>& kernel,
+                bool large, Stack trial, Stack* stack) const {
+    if (masked_) masks_to_indices(trial[1]);
     MetaFrame frame;
     for (auto& value : trial) frame.take(value);
     try {
       const c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
-      op.redispatchBoxed(DispatchKeySet(DispatchKey::Meta), &trial);
+      constexpr DispatchKeySet keys(DispatchKey::Meta);
+      if (kernel)
+        kernel->callBoxed(op, keys, &trial);
+      else
+        op.redispatchBoxed(keys, &trial);
     } catch (const std::exception&) {
       // Either the form of the results depends on values, or the arguments are wrong, which the
       // kernel says in its own words.
@@ -263,9 +310,9 @@ class Dry final : public c10::OperatorKernel {
     if (!large && !any_large(trial)) return false;
     for (auto& value : trial) frame.give(value);
     frame.write_back();
-    stack->resize(first);
+    stack->resize(stack->size() - inputs_);
     stack->insert(stack->end(), trial.begin(), trial.end());
-    return count();
+    return true;
   }
 
   // Asked for at each call: those that are written in Python come when all of torch is imported.
@@ -275,6 +322,20 @@ class Dry final : public c10::OperatorKernel {
                            DispatchKey::CompositeImplicitAutograd})
       if (op.hasKernelForDispatchKey(key)) return true;
     return false;
+  }
+
+  static void masks_to_indices(IValue& value) {
+    c10::List<std::optional<at::Tensor>> indices;
+    for (const std::optional<at::Tensor>& index : value.toOptionalTensorList()) {
+      const bool mask = index && index->defined() &&
+                        (index->scalar_type() == at::kBool || index->scalar_type() == at::kByte);
+      if (!mask) {
+        indices.push_back(index);
+        continue;
+      }
+      for (const auto& each : index->nonzero().unbind(1)) indices.push_back(each);
+    }
+    value = std::move(indices);
   }
 
   static bool count() {
@@ -288,8 +349,11 @@ class Dry final : public c10::OperatorKernel {
   }
 
   c10::KernelFunction inner_;
+  // Torch's Python puts others before some of these, which take a hundred times as long.
+  std::optional<c10::KernelFunction> meta_;
   size_t inputs_ = 0;
   bool sized_ = false;     // takes numbers that may say how large the result is
+  bool masked_ = false;    // may take masks, on whose values the form of the result depends
   bool in_place_ = false;  // returns what it was given and makes nothing
 };
 
@@ -324,17 +388,6 @@ bool touches_data(const c10::OperatorHandle& op) {
 // Composite operators that reach for the processor's kernels without the dispatcher.
 constexpr const char* kDirect[] = {"copy_", "convolution", "convolution_backward"};
 
-// An explicit instantiation may name private members, and what is behind this one is public: the
-// kernel that the dispatcher would run.
-template <auto member>
-struct Opened {
-  friend const c10::KernelFunction& kernel_of(const c10::OperatorHandle& op, DispatchKey key) {
-    return (op.*member)->op.lookup(DispatchKeySet(key));
-  }
-};
-const c10::KernelFunction& kernel_of(const c10::OperatorHandle& op, DispatchKey key);
-template struct Opened<&c10::OperatorHandle::operatorDef_>;
-
 struct Silent final : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
@@ -356,8 +409,12 @@ DryCounts dry_counts() {
 }
 
 c10::KernelFunction dry_kernel(const c10::OperatorHandle& op, c10::KernelFunction inner) {
-  if (!is_dry || !touches_data(op)) return inner;
-  if (op.operator_name().name == "aten::copy_") return inner;  // which runs the CPU's
+  // These are made of the CPU's operators, each of which is dry by itself.
+  static const auto* made_of_others = new std::unordered_set<std::string>{
+      "aten::copy_", "aten::_cudnn_rnn", "aten::_cudnn_rnn_backward",
+      "aten::_cudnn_rnn_flatten_weight"};
+  if (!is_dry || !touches_data(op) || made_of_others->count(op.operator_name().name) != 0)
+    return inner;
   return c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Dry>(op, std::move(inner)));
 }
 

@@ -15,10 +15,18 @@ namespace {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-// Flash and cuDNN attention lay their output out in memory as the query is.
+// Flash and cuDNN attention lay their output out in memory as the query is, and each gradient as
+// what it is of.
 Tensor laid_out_as(const Tensor& output, const Tensor& query) {
   const Tensor wanted = at::empty_like(query.size(-1) == output.size(-1) ? query : output);
   return wanted.strides() == output.strides() ? output : wanted.copy_(output);
+}
+
+std::tuple<Tensor, Tensor, Tensor> laid_out_as(const AttentionGrads& grads, const Tensor& query,
+                                               const Tensor& key, const Tensor& value,
+                                               const OnHost& host) {
+  return {host.result(laid_out_as(grads.query, query)), host.result(laid_out_as(grads.key, key)),
+          host.result(laid_out_as(grads.value, value))};
 }
 
 // Efficient attention always as [B, S, H, D], its gradients too.
@@ -123,10 +131,10 @@ std::tuple<Tensor, Tensor, Tensor> flash_backward(
   const OnHost host(query);
   AttentionRule rule = flash_rule(query, dropout, causal, scale);
   rule.random = {flash_random(rng_state), kFlashWordsPerThread};
-  const AttentionGrads grads =
-      attention_backward(host.view(grad_out), host.view(query), host.view(key), host.view(value),
-                         host.view(out), host.view(logsumexp), rule, false);
-  return {host.result(grads.query), host.result(grads.key), host.result(grads.value)};
+  const Tensor q = host.view(query), k = host.view(key), v = host.view(value);
+  const AttentionGrads grads = attention_backward(host.view(grad_out), q, k, v, host.view(out),
+                                                  host.view(logsumexp), rule, false);
+  return laid_out_as(grads, q, k, v, host);
 }
 
 // ---- memory efficient ----
@@ -233,10 +241,10 @@ std::tuple<Tensor, Tensor, Tensor> cudnn_backward(
   const OnHost host(query);
   AttentionRule rule = top_left_rule(query, host.view(attn_bias), dropout, causal, scale);
   rule.random.state = {scalar_value(seed), scalar_value(offset)};
-  const AttentionGrads grads =
-      attention_backward(host.view(grad_out), host.view(query), host.view(key), host.view(value),
-                         host.view(out), host.view(logsumexp).squeeze(-1), rule, false);
-  return {host.result(grads.query), host.result(grads.key), host.result(grads.value)};
+  const Tensor q = host.view(query), k = host.view(key), v = host.view(value);
+  const AttentionGrads grads = attention_backward(host.view(grad_out), q, k, v, host.view(out),
+                                                  host.view(logsumexp).squeeze(-1), rule, false);
+  return laid_out_as(grads, q, k, v, host);
 }
 
 HEITU_KERNELS(attention) {
