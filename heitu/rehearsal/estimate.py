@@ -10,7 +10,7 @@ what it lacks.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from heitu.chips import Chip, Fact
@@ -52,7 +52,7 @@ HOST_PARTS = Span(0.25, 1.0, 2.0)  # of the time measured here, on a host beside
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the estimate: a kind of work in one dtype.
+    """One line of the estimate: a kind of work in one dtype, all numbers per step (or run).
 
     Attributes:
         calls: with the replays of graphs.
@@ -66,7 +66,7 @@ class Part:
 
     kind: str
     dtype: str
-    calls: int
+    calls: float
     flops: float
     bytes: float
     rate: float | None
@@ -92,7 +92,8 @@ class Estimate:
 
     Attributes:
         per: "step", or "run" of one process where no step was counted.
-        steps: of all processes, over which the work is divided.
+        steps: of all processes.
+        between: the work between the first step and the last is divided, not all of the run's.
         seconds: the sum; None where a part has no number.
         known: the sum of the parts that have one.
         host_measured: whether fallbacks have a time measured on this machine (not in a dry run).
@@ -100,6 +101,7 @@ class Estimate:
 
     per: str
     steps: int
+    between: bool
     seconds: Span | None
     known: Span
     parts: tuple[Part, ...]
@@ -108,14 +110,67 @@ class Estimate:
     host_measured: bool = True
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What the work is divided by, over all processes.
+
+    Attributes:
+        steps: of optimizers.
+        intervals: from one step to the next, in one process each; what was executed between the first step
+            and the last is divided by them.
+        processes: that had work for the device, by which it is divided where no step was counted.
+    """
+
+    steps: int
+    intervals: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """One execution of one line of the record."""
+
+    kind: Kind
+    dtype: str
+    flops: float | None
+    bytes: float
+    rate: tuple[str, Fact[float]] | None = None
+    span: Span | None = None
+    bound: str = ""
+    missing: str = ""
+
+
 @dataclass
 class _Sum:
-    calls: int = 0
+    rate: tuple[str, Fact[float]] | None
+    calls: float = 0.0
     flops: float = 0.0
     bytes: float = 0.0
     span: Span = NONE
     by_bound: dict[str, float] = field(default_factory=dict)
     missing: str = ""
+
+    def add(self, cost: _Cost, weight: float) -> None:
+        self.calls += weight
+        self.flops += (cost.flops or 0.0) * weight
+        self.bytes += cost.bytes * weight
+        self.missing = self.missing or cost.missing
+        if cost.span is not None:
+            self.span = self.span.plus(cost.span.times(weight))
+            self.by_bound[cost.bound] = self.by_bound.get(cost.bound, 0.0) + cost.span.likely * weight
+
+    def part(self, kind: str, dtype: str) -> Part:
+        return Part(
+            kind=kind,
+            dtype=dtype,
+            calls=self.calls,
+            flops=self.flops,
+            bytes=self.bytes,
+            rate=self.rate[1].value if self.rate else None,
+            bound=max(self.by_bound, key=lambda bound: self.by_bound[bound], default=""),
+            seconds=None if self.missing else self.span,
+            missing=self.missing,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,94 +182,80 @@ class Costs:
     flops: tuple[float | None, ...]
 
 
-def estimate(
-    lines: Iterable[tuple[Operator, Counts]], chip: Chip, steps: int, processes: int, dry: bool = False
-) -> Costs:
+def estimate(lines: Iterable[tuple[Operator, Counts]], chip: Chip, pace: Pace, dry: bool = False) -> Costs:
     """Holds what was counted against the chip's rates.
 
     Args:
         lines: of all processes.
         chip: whose rates.
-        steps: of all processes together; 0 where none was counted, then the time is of the run.
-        processes: that had work for the device.
+        pace: what the work is divided by.
         dry: nothing was computed, so fallbacks have no measured time.
     """
     kept = list(lines)
     works = [_work_of(operator, counts) for operator, counts in kept]
     densities = _densities(kept, works)
+    # Set-up, and what follows the training, is left out where that is known.
+    between = pace.intervals > 0 and any(counts.between for _, counts in kept)
+    divisor = pace.intervals if between else pace.steps or max(1, pace.processes)
     sums: dict[tuple[str, str], _Sum] = {}
-    rates: dict[tuple[str, str], tuple[str, Fact[float]] | None] = {}
     seconds: list[Span | None] = []
-    span: Span | None
-    counted: list[float | None] = []
+    flops: list[float | None] = []
     for (operator, counts), one in zip(kept, works, strict=True):
-        if operator.verdict == "refused":
-            seconds.append(None)
-            counted.append(None)
-            continue
-        dtype = _computed_in(chip, operator, one.dtype)
-        flops = one.flops
-        if flops is None:
-            density = densities.get((operator.name, one.dtype))
-            flops = None if density is None else density * one.bytes
         executions = counts.calls + counts.replays
-        rate: float | None = None
-        if operator.verdict == "fallback":
-            kind, dtype = Kind.FALLBACK, ""
-            copied = (counts.bytes_in + counts.bytes_out) / max(1, counts.calls)
-            host = 0.0 if dry else _usual_ns(counts) / 1e9
-            span, bound, lacks = _fallback(copied, host)
-            one = Work(kind, dtype, 0.0, copied)
-        else:
-            kind = one.kind
-            dtype = dtype if kind in RATE_PARTS else ""
-            if kind in RATE_PARTS:
-                fact = rates.setdefault((kind.value, dtype), peak(chip, kind, dtype))
-                rate = None if fact is None else fact[1].value
-            part = counts.calls / max(1, executions)
-            span, bound, lacks = _native(chip, one, flops, rate, part, operator, dtype)
-        key = (kind.value, dtype)
-        total = sums.setdefault(key, _Sum())
-        total.calls += executions
-        total.flops += (flops or 0.0) * executions if kind is not Kind.FALLBACK else 0.0
-        total.bytes += one.bytes * executions
-        total.missing = total.missing or lacks
-        if span is not None:
-            total.span = total.span.plus(span.times(executions))
-            total.by_bound[bound] = total.by_bound.get(bound, 0.0) + span.likely * executions
-        seconds.append(None if span is None else span.times(executions))
-        counted.append(None if flops is None else flops * executions)
-    share = 1 / (steps or max(1, processes))
-    parts = [
-        Part(
-            kind=kind,
-            dtype=dtype,
-            calls=total.calls,
-            flops=total.flops,
-            bytes=total.bytes,
-            rate=fact[1].value if (fact := rates.get((kind, dtype))) else None,
-            bound=max(total.by_bound, key=lambda bound: total.by_bound[bound], default=""),
-            seconds=None if total.missing else total.span.times(share),
-            missing=total.missing,
-        )
-        for (kind, dtype), total in sums.items()
-    ]
+        cost = _cost(chip, operator, counts, one, densities, dry)
+        seconds.append(cost.span.times(executions) if cost and cost.span else None)
+        flops.append(cost.flops * executions if cost and cost.flops is not None else None)
+        weight = (counts.between if between else executions) / divisor
+        if cost is not None and weight:
+            sums.setdefault((cost.kind.value, cost.dtype), _Sum(cost.rate)).add(cost, weight)
+    parts = [total.part(kind, dtype) for (kind, dtype), total in sums.items()]
     parts.sort(key=lambda part: -(part.seconds.likely if part.seconds else float("inf")))
     known = NONE
     for total in sums.values():
-        known = known.plus(total.span.times(share))
+        known = known.plus(total.span)
     missing = tuple(dict.fromkeys(part.missing for part in parts if part.missing))
     said = Estimate(
-        per="step" if steps else "run",
-        steps=steps,
+        per="step" if between or pace.steps else "run",
+        steps=pace.steps,
+        between=between,
         seconds=None if missing or not parts else known,
         known=known,
         parts=tuple(parts),
-        inputs=tuple(_inputs(chip, parts, rates)),
+        inputs=tuple(_inputs(chip, parts, [total.rate for total in sums.values()])),
         missing=missing,
         host_measured=not dry,
     )
-    return Costs(said, tuple(seconds), tuple(counted))
+    return Costs(said, tuple(seconds), tuple(flops))
+
+
+def _cost(
+    chip: Chip,
+    operator: Operator,
+    counts: Counts,
+    one: Work,
+    densities: dict[tuple[str, str], float],
+    dry: bool,
+) -> _Cost | None:
+    """One execution; None of what is refused, which takes no time."""
+    if operator.verdict == "refused":
+        return None
+    if operator.verdict == "fallback":
+        copied = (counts.bytes_in + counts.bytes_out) / max(1, counts.calls)
+        host = 0.0 if dry else _usual_ns(counts) / 1e9
+        return _fallback(copied, host)
+    flops = one.flops
+    if flops is None:
+        density = densities.get((operator.name, one.dtype))
+        flops = None if density is None else density * one.bytes
+    dtype = _computed_in(chip, operator, one.dtype) if one.kind in RATE_PARTS else ""
+    rate = peak(chip, one.kind, dtype) if one.kind in RATE_PARTS else None
+    known = _Cost(one.kind, dtype, flops, one.bytes, rate)
+    alone = counts.calls / max(1, counts.calls + counts.replays)
+    missing = _missing(chip, operator, known)
+    if missing:
+        return replace(known, missing=missing)
+    span, bound = _native(chip, known, alone)
+    return replace(known, span=span, bound=bound)
 
 
 def peak(chip: Chip, kind: Kind, dtype: str) -> tuple[str, Fact[float]] | None:
@@ -268,63 +309,55 @@ def _usual_ns(counts: Counts) -> float:
     return max(0, counts.ns - counts.max_ns) / (counts.calls - 1)
 
 
-def _fallback(copied: float, host: float) -> tuple[Span, str, str]:
+def _fallback(copied: float, host: float) -> _Cost:
     """One call: the copies, two waits for the chip's queue, and the host's own time."""
-    span = Span(
-        *(
-            copied / link + wait + host * part
-            for link, wait, part in zip(HOST_LINK, HOST_WAIT, HOST_PARTS, strict=True)
-        )
+    times = (
+        copied / link + wait + host * part
+        for link, wait, part in zip(HOST_LINK, HOST_WAIT, HOST_PARTS, strict=True)
     )
-    return span, "host" if host > copied / HOST_LINK.likely + HOST_WAIT.likely else "copies", ""
+    bound = "host" if host > copied / HOST_LINK.likely + HOST_WAIT.likely else "copies"
+    return _Cost(Kind.FALLBACK, "", 0.0, copied, span=Span(*times), bound=bound)
 
 
-def _native(
-    chip: Chip,
-    one: Work,
-    flops: float | None,
-    rate: float | None,
-    launched: float,
-    operator: Operator,
-    dtype: str,
-) -> tuple[Span | None, str, str]:
-    """One execution on the chip, of which `launched` are not part of a graph."""
-    bandwidth = chip.hardware.memory_bandwidth
-    parts = BANDWIDTH_PARTS
-    if one.kind is Kind.COMMUNICATION:
-        bandwidth, parts = chip.hardware.link_bandwidth, LINK_PARTS
-    if bandwidth is None:
-        what = "link" if one.kind is Kind.COMMUNICATION else "memory"
-        if one.bytes:
-            return None, "", f"the chip's {what} bandwidth is unknown"
-    if one.kind in RATE_PARTS:
+def _missing(chip: Chip, operator: Operator, cost: _Cost) -> str:
+    """What is not known and would be needed; empty where all is known."""
+    if cost.bytes and cost.kind is Kind.COMMUNICATION and chip.hardware.link_bandwidth is None:
+        return "the chip's link bandwidth is unknown"
+    if cost.bytes and cost.kind is not Kind.COMMUNICATION and chip.hardware.memory_bandwidth is None:
+        return "the chip's memory bandwidth is unknown"
+    if cost.kind in RATE_PARTS:
         if operator.dtype_verdict == "emulated":
-            return None, "", f"the chip emulates {dtype}, at an unknown rate"
-        if rate is None:
-            return None, "", f"the chip's peak rate for {dtype} is unknown"
-        if flops is None:
-            return None, "", f"not all shapes of {operator.name} are known"
-    needs = {
-        "launch": Span(
-            *(
-                launched * alone + (1 - launched) * replayed
-                for alone, replayed in zip(LAUNCH, REPLAYED_LAUNCH, strict=True)
-            )
+            return f"the chip emulates {cost.dtype}, at an unknown rate"
+        if cost.rate is None:
+            return f"the chip's peak rate for {cost.dtype or 'this'} is unknown"
+        if cost.flops is None:
+            return f"not all shapes of {operator.name} are known"
+    return ""
+
+
+def _native(chip: Chip, cost: _Cost, alone: float) -> tuple[Span, str]:
+    """One execution on the chip, and what it is bound by; the part `alone` is not launched by a graph."""
+    launch = memory = compute = NONE
+    if cost.bytes or cost.kind is not Kind.MEMORY:  # a view launches nothing
+        launch = LAUNCH.times(alone).plus(REPLAYED_LAUNCH.times(1 - alone))
+    linked = cost.kind is Kind.COMMUNICATION
+    bandwidth = chip.hardware.link_bandwidth if linked else chip.hardware.memory_bandwidth
+    if bandwidth is not None:
+        memory = Span(
+            *(cost.bytes / (bandwidth.value * part) for part in (LINK_PARTS if linked else BANDWIDTH_PARTS))
         )
-        if one.bytes or one.kind is not Kind.MEMORY  # a view launches nothing
-        else NONE,
-        "memory": Span(*(one.bytes / (bandwidth.value * part) for part in parts)) if bandwidth else NONE,
-        "compute": Span(*((flops or 0.0) / (rate * part) for part in RATE_PARTS[one.kind])) if rate else NONE,
-    }
+    if cost.rate is not None:
+        compute = Span(*((cost.flops or 0.0) / (cost.rate[1].value * part) for part in RATE_PARTS[cost.kind]))
+    needs = {"launch": launch, "memory": memory, "compute": compute}
     bound = max(needs, key=lambda need: needs[need].likely)
-    return Span(*(max(times) for times in zip(*needs.values(), strict=True))), bound, ""
+    return Span(*(max(times) for times in zip(*needs.values(), strict=True))), bound
 
 
 def _inputs(
-    chip: Chip, parts: list[Part], rates: dict[tuple[str, str], tuple[str, Fact[float]] | None]
+    chip: Chip, parts: list[Part], rates: Iterable[tuple[str, Fact[float]] | None]
 ) -> Iterable[Input]:
     """What the numbers rest on: facts of the catalogue first, then what is assumed."""
-    for name, fact in dict(found for found in rates.values() if found).items():
+    for name, fact in dict(found for found in rates if found).items():
         yield _of_fact(f"peak rate, {name}", fact, "FLOP/s")
     hardware = chip.hardware
     if hardware.memory_bandwidth:

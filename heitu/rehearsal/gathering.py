@@ -13,7 +13,7 @@ from heitu.chips import Chip
 from heitu.chips.reading import find_file
 from heitu.errors import HeituError
 from heitu.rehearsal.advice import advise
-from heitu.rehearsal.estimate import Costs, Span, estimate
+from heitu.rehearsal.estimate import Costs, Pace, Span, estimate
 from heitu.rehearsal.reasons import Sources, reason
 from heitu.rehearsal.record import Counts, Operator, Place, Process, Record, Run
 from heitu.rehearsal.report import (
@@ -56,9 +56,12 @@ def gather(record: Record, chip: Chip | None = None) -> Report:
         chip = chips.load(named)
     sources = Sources(chip)
     working = [process for process in record.processes if process.calls]
-    costs = estimate(
-        record.operators, chip, sum(process.steps for process in working), len(working), dry=run.dry
+    pace = Pace(
+        steps=sum(process.steps for process in working),
+        intervals=sum(max(0, process.steps - 1) for process in working),
+        processes=len(working),
     )
+    costs = estimate(record.operators, chip, pace, dry=run.dry)
     rows = _rows(record.operators, costs, sources, run.directory)
     summary = _chip(chip, sources)
     memory = _memory(record.processes)

@@ -241,7 +241,14 @@ def _counters(content: bytes) -> tuple[dict[str, Any], Iterator[tuple[int, Count
     whole = (len(content) - SLOTS_AT) // SLOT.size
     slots = SLOT.iter_unpack(content[SLOTS_AT : SLOTS_AT + whole * SLOT.size])
     # All that are in the file, not only as many as the head says: a process may have ended between the two.
-    return head, ((index, Counts(*slot[:6])) for index, slot in enumerate(slots) if slot[0] or slot[5])
+    return head, ((index, _counts(*slot)) for index, slot in enumerate(slots) if slot[0] or slot[5])
+
+
+def _counts(
+    calls: int, ns: int, bytes_in: int, bytes_out: int, max_ns: int, replays: int, last: int, first: int
+) -> Counts:
+    """One slot; `last` and `first` are its executions up to the end of the last step and of the first."""
+    return Counts(calls, ns, bytes_in, bytes_out, max_ns, replays, max(0, last - first))
 
 
 def _operator(said: dict[str, Any]) -> Operator:

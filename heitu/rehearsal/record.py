@@ -56,6 +56,7 @@ class Counts:
         bytes_in: of the device tensors it was given, over all calls.
         bytes_out: of the device tensors it gave.
         replays: further executions as part of a CUDA graph; not in `calls`, and not in the bytes.
+        between: executions, replayed ones too, from the end of the first optimizer step to that of the last.
     """
 
     calls: int = 0
@@ -64,6 +65,7 @@ class Counts:
     bytes_out: int = 0
     max_ns: int = 0
     replays: int = 0
+    between: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -73,6 +75,7 @@ class Counts:
             self.bytes_out + other.bytes_out,
             max(self.max_ns, other.max_ns),
             self.replays + other.replays,
+            self.between + other.between,
         )
 
 

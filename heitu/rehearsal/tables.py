@@ -44,7 +44,7 @@ def report_text(report: Report) -> Iterable[RenderableType]:
                 *_cells(
                     part.kind,
                     part.dtype,
-                    count(part.calls),
+                    count(round(part.calls)),
                     flops,
                     size(part.bytes),
                     likely,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heitu import chips
-from heitu.rehearsal.estimate import HOST_LINK, HOST_PARTS, HOST_WAIT, Estimate, Span, estimate, peak
+from heitu.rehearsal.estimate import HOST_LINK, HOST_PARTS, HOST_WAIT, Estimate, Pace, Span, estimate, peak
 from heitu.rehearsal.record import Counts, Operator, TensorArgument
 from heitu.rehearsal.work import Kind
 
@@ -23,7 +23,7 @@ def line(
 
 
 def said(chip: str, *lines: tuple[Operator, Counts], steps: int = 1, dry: bool = False) -> Estimate:
-    return estimate(lines, chips.load(chip), steps, 1, dry).estimate
+    return estimate(lines, chips.load(chip), Pace(steps, max(0, steps - 1), 1), dry).estimate
 
 
 N = 8192
@@ -61,6 +61,17 @@ def test_steps_divide_the_work() -> None:
     assert ten.seconds is not None
     assert one.seconds.likely == pytest.approx(10 * ten.seconds.likely)
     assert said("h200", LARGE, steps=0).per == "run"
+
+
+def test_work_outside_of_the_steps_is_left_out_where_that_is_known() -> None:
+    inside = line("aten::add.Tensor", (4,), calls=12, between=9, bytes_in=192, bytes_out=96)
+    outside = line("aten::mul.Tensor", (4,), calls=1000, bytes_in=16000, bytes_out=8000)
+    one = said("h200", inside, outside, steps=10)
+    assert one.between
+    assert one.seconds == pytest.approx(Span(2e-6, 5e-6, 15e-6))
+    assert one.parts[0].calls == 1
+    costs = estimate([inside, outside], chips.load("h200"), Pace(10, 9, 1))
+    assert [span and span.likely for span in costs.seconds] == pytest.approx([60e-6, 5e-3])
 
 
 def test_a_rate_that_nobody_states_gives_no_number() -> None:
@@ -134,6 +145,7 @@ def test_narrowed_arithmetic_is_held_against_the_smaller_dtype() -> None:
     rule = next(i for i, rule in enumerate(chip.dtypes) if rule.to == "float32")
     args = (TensorArgument("float64", (N, N)),) * 2
     operator = Operator("aten::mm", "forward", "native", "listed", rule, "narrowed", args, None, None)
-    one = estimate([(operator, Counts(calls=1, bytes_in=1, bytes_out=1))], chip, 1, 1).estimate
+    counts = Counts(calls=1, bytes_in=1, bytes_out=1)
+    one = estimate([(operator, counts)], chip, Pace(1, 0, 1)).estimate
     assert one.seconds is not None
     assert one.parts[0].dtype == "float32"

@@ -67,6 +67,14 @@ def test_operator_in_flight(tmp_path: Path) -> None:
     assert read(tmp_path).processes[0].in_flight is None
 
 
+def test_what_was_executed_between_steps(tmp_path: Path) -> None:
+    one = ProcessFiles(tmp_path, 7)
+    slot = one.operator("aten::bmm", ("float32", [2, 3, 4]), calls=10)
+    one.slots[slot] = (*one.slots[slot][:6], 9, 2)
+    one.save()
+    assert read(tmp_path).operators[0][1].between == 7
+
+
 def test_more_slots_than_the_head_says_are_counted(tmp_path: Path) -> None:
     one = ProcessFiles(tmp_path, 7)
     for _ in range(70):
