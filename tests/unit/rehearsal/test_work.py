@@ -56,6 +56,7 @@ def test_a_convolution_is_told_from_a_transposed_one() -> None:
     assert counted("aten::convolution_overrideable", (1, 3, 32, 32), (8, 3, 3, 3), out=8 * 900) == 388_800
     # The weight begins with the data's channels.
     assert counted("aten::convolution", (1, 3, 16, 16), (3, 8, 2, 2), out=8 * 32 * 32) == 2 * 768 * 32
+    assert counted("aten::convolution", (1, 3, 16, 16), (3, 2, 3, 3), out=2 * 256) == 2 * 768 * 18
     # As many channels after as before: only a transposed one makes the image grow.
     assert counted("aten::convolution", (1, 4, 8, 8), (4, 4, 2, 2), out=4 * 256) == 2 * 256 * 16
     assert counted("aten::convolution", (1, 4, 8, 8), (4, 4, 2, 2), out=4 * 16) == 2 * 64 * 16
