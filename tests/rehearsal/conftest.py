@@ -44,7 +44,12 @@ class Rehearse(Protocol):
 @pytest.fixture
 def rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearse:
     """Runs a program on a chip and reads the report."""
-    monkeypatch.chdir(tmp_path)
+    return rehearser(tmp_path, monkeypatch)
+
+
+def rehearser(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearse:
+    """The same in a folder of one's own."""
+    monkeypatch.chdir(folder)
 
     def run(chip: str, program: str, *options: str, **environment: str) -> Rehearsed:
         for name, value in environment.items():

@@ -32,7 +32,12 @@ const Names* stand_ins(const std::string& overload) {
     };
   }();
   const auto found = table->find(overload);
-  return found == table->end() ? nullptr : &found->second;
+  if (found == table->end()) return nullptr;
+  // Where the plugin has all of attention, what PyTorch would choose within is only called by name.
+  if (overload.find("scaled_dot_product") != std::string::npos &&
+      rules_in_force->lists("aten::scaled_dot_product_attention"))
+    return nullptr;
+  return &found->second;
 }
 
 // The part of a dispatch key's name that says of which sort its tensors are.
