@@ -1,0 +1,57 @@
+"""Forward and backward of a Llama of 69 billion parameters, unedited transformers: what a dry run costs.
+
+Usage: heitu run --dry --memory 1TiB bench/dry_llama.py
+Without --memory it ends as it would on the device: out of memory. Takes transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+START = time.perf_counter()
+
+import torch  # noqa: E402
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
+
+GIB = 2**30
+
+
+def say(what: str) -> None:
+    """One line: seconds since the start, the process's peak memory, the device's, and what was done."""
+    seconds = time.perf_counter() - START
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    device = torch.cuda.max_memory_allocated() / GIB
+    print(f"{seconds:6.1f} s   host {host:5.2f} GiB   device {device:7.1f} GiB   {what}", flush=True)
+
+
+def main() -> None:
+    """Builds the model on the CPU, moves it, and runs one pass forward and back."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--layers", type=int, default=80)
+    parser.add_argument("--length", type=int, default=2048)
+    asked = parser.parse_args()
+    say("torch and transformers imported")
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=asked.layers,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        max_position_embeddings=4096,
+    )
+    model = LlamaForCausalLM(config)
+    say("built and initialised on the CPU, in float32")
+    model = model.to(torch.bfloat16).to("cuda").train()
+    say(f"{sum(p.numel() for p in model.parameters()) / 1e9:.1f} billion parameters on the device, in bfloat16")
+    tokens = torch.randint(0, config.vocab_size, (1, asked.length), device="cuda")
+    loss = model(input_ids=tokens, labels=tokens).loss
+    say("forward")
+    loss.backward()
+    say("backward")
+
+
+if __name__ == "__main__":
+    main()
