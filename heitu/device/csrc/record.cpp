@@ -171,8 +171,16 @@ void settle_record() {
 void count_step() noexcept {
   if (!mapped) return;
   const auto elapsed = static_cast<uint64_t>(record_clock() - began_at);
-  if (mapped->steps.fetch_add(1, std::memory_order_relaxed) == 0) mapped->first_step_ns = elapsed;
+  const bool first = mapped->steps.fetch_add(1, std::memory_order_relaxed) == 0;
+  if (first) mapped->first_step_ns = elapsed;
   mapped->last_step_ns = elapsed;
+  // So that what a step does can be told from what comes before the first and after the last.
+  const auto used = std::min(mapped->slots_used.load(std::memory_order_relaxed), kSlots);
+  for (uint32_t id = 0; id < used; ++id) {
+    auto& slot = mapped->slots[id];
+    slot.at_last_step = slot.calls + slot.replays;
+    if (first) slot.at_first_step = slot.at_last_step.load(std::memory_order_relaxed);
+  }
 }
 
 }  // namespace heitu

@@ -16,7 +16,8 @@ namespace heitu {
 
 // Counters of one way in which an operator was called.
 struct Slot {
-  std::atomic<uint64_t> calls, ns, bytes_in, bytes_out, max_ns, replays, spare[2];
+  std::atomic<uint64_t> calls, ns, bytes_in, bytes_out, max_ns, replays;
+  std::atomic<uint64_t> at_last_step, at_first_step;  // calls and replays until then
 };
 static_assert(sizeof(Slot) == 64);
 
