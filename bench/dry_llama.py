@@ -45,7 +45,8 @@ def main() -> None:
     model = LlamaForCausalLM(config)
     say("built and initialised on the CPU, in float32")
     model = model.to(torch.bfloat16).to("cuda").train()
-    say(f"{sum(p.numel() for p in model.parameters()) / 1e9:.1f} billion parameters on the device, in bfloat16")
+    billions = sum(p.numel() for p in model.parameters()) / 1e9
+    say(f"{billions:.1f} billion parameters on the device, in bfloat16")
     tokens = torch.randint(0, config.vocab_size, (1, asked.length), device="cuda")
     loss = model(input_ids=tokens, labels=tokens).loss
     say("forward")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -52,9 +52,9 @@ class Block(nn.Module):
         """[batch, length, width] to the same."""
         parts = self.qkv(self.first(x)).split(WIDTH, dim=2)
         q, k, v = (part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in parts)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.proj(y.transpose(1, 2).flatten(2))
-        return x + F.dropout(self.down(F.gelu(self.up(self.second(x)))), 0.1)
+        return x + functional.dropout(self.down(functional.gelu(self.up(self.second(x)))), 0.1)
 
 
 def main(dtype: torch.dtype, fused: bool) -> None:
@@ -69,7 +69,7 @@ def main(dtype: torch.dtype, fused: bool) -> None:
         for _ in range(2):
             with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
                 logits = model(tokens)
-                loss = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+                loss = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -86,7 +86,8 @@ def test_large_tensors_take_no_memory_of_the_host() -> None:
 
 
 def test_memory_ends_where_the_device_s_does() -> None:
-    done = run("--memory", "8GiB", "-c", 'import torch\nx = [torch.ones(2**28, device="cuda") for _ in range(9)]')
+    code = 'import torch\nkept = [torch.ones(2**28, device="cuda") for _ in range(9)]'
+    done = run("--memory", "8GiB", "-c", code)
     assert done.returncode == 1
     assert "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1024.00 MiB." in done.stderr
     assert "GPU 0 has a total capacity of 8.00 GiB of which 0 bytes is free." in done.stderr
@@ -149,11 +150,11 @@ def test_views_and_arguments_that_are_written_to_keep_their_memory() -> None:
     assert values(
         """
         x = torch.randn(4096, 4096, device="cuda")
-        same = [x.add_(1).data_ptr(), x.t().mul_(2).data_ptr(), x.view(-1).data_ptr(), x[1:].relu_().data_ptr()]
+        same = [x.add_(1), x.t().mul_(2), x.view(-1), x[1:].relu_()]
         out = torch.empty(0, device="cuda")
         result = torch.add(x, x, out=out)
         loaded = torch.empty(2048, 4096).copy_(x[:2048])
-        show([address - x.data_ptr() for address in same], result is out, list(out.shape),
+        show([part.data_ptr() - x.data_ptr() for part in same], result is out, list(out.shape),
              out.untyped_storage().nbytes(), x._version, str(loaded.device))
         """
     ) == [[0, 0, 0, 4096 * 4], True, [4096, 4096], 4096 * 4096 * 4, 3, "cpu"]
@@ -189,7 +190,8 @@ def test_wrong_arguments_raise_what_they_always_do() -> None:
     messages = values(
         """
         x, messages = torch.randn(4096, 4096, device="cuda"), []
-        for wrong in (lambda: x @ x[:7].contiguous(), lambda: x + torch.randn(4096, 4096), lambda: x.view(-1, 7)):
+        host = torch.randn(4096, 4096)
+        for wrong in (lambda: x @ x[:7].contiguous(), lambda: x + host, lambda: x.view(-1, 7)):
             try:
                 wrong()
             except RuntimeError as error:
@@ -216,7 +218,7 @@ def test_what_had_to_be_computed_is_said() -> None:
 
 def test_children_and_chips_are_dry_too() -> None:
     child = "import torch; print(torch.ones(4000, 4000, device='cuda').sum().item())"
-    code = f'import subprocess, sys\nprint(subprocess.check_output([sys.executable, "-c", {child!r}], text=True))'
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
     assert run("-c", code).stdout.strip() == "0.0"
     done = run("--chip", "ascend-910b3", "-c", 'import torch\ntorch.ones(10**11, device="cuda")')
     assert "OutOfMemoryError" in done.stderr
