@@ -393,6 +393,12 @@ std::vector<c10::RegistrationHandleRAII>& registrations() {
   return *handles;
 }
 
+// Views run nothing, composed or not.
+bool is_view(const c10::OperatorHandle& op) {
+  const auto& returns = op.schema().returns();
+  return !returns.empty() && returns[0].alias_info() && !returns[0].alias_info()->isWrite();
+}
+
 // Registers kernels under the rules of the chip, if one was chosen.
 class Installation {
  public:
@@ -482,7 +488,8 @@ int install_kernels() {
   if (chip_rules()) {
     for (const auto& name : dispatcher.getAllOpNames()) {
       const auto op = dispatcher.findOp(name);
-      if (op && op->hasSchema() && is_listed_composite(*op) && first(name, c10::DispatchKey::CUDA))
+      if (op && op->hasSchema() && is_listed_composite(*op) && !is_view(*op) &&
+          first(name, c10::DispatchKey::CUDA))
         installation.add_whole(*op);
     }
   }
