@@ -30,10 +30,6 @@ from heitu.settings import settings
 
 PREBUILT = build.PACKAGE / "device" / "_prebuilt"
 PRELUDE = "prelude.h"
-# Half of what a translation unit costs is reading PyTorch's headers, so sources are compiled together, up to
-# this size. Each then sees what the others keep in their unnamed namespaces. (A precompiled header takes
-# longer to write than it saves.)
-BATCH_BYTES = 130_000
 UNUSED_DAYS = 3  # what no build has used for so long is removed at the end of the next one
 
 
@@ -94,9 +90,14 @@ def include_closure(source: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Sources that are compiled as one translation unit."""
+    """Sources that are compiled as one translation unit.
+
+    Args:
+        optimization: the compiler's level.
+    """
 
     sources: tuple[Path, ...]
+    optimization: str
 
     @property
     def name(self) -> str:
@@ -104,22 +105,19 @@ class Batch:
         first, *rest = (source.name for source in self.sources)
         return first if not rest else f"{first} and {len(rest)} more"
 
-    @property
-    def size(self) -> int:
-        """Bytes of source."""
-        return sum(source.stat().st_size for source in self.sources)
-
 
 def batches(sources: list[Path]) -> list[Batch]:
-    """`sources`, in their order, gathered up to BATCH_BYTES."""
-    gathered: list[Batch] = []
-    for source in sources:
-        last = gathered[-1] if gathered else None
-        if last is not None and last.size + source.stat().st_size <= BATCH_BYTES:
-            gathered[-1] = Batch((*last.sources, source))
-        else:
-            gathered.append(Batch((source,)))
-    return gathered
+    """All of `sources`, in two units at most, which take about as long as each other.
+
+    Reading PyTorch's headers takes longer than compiling most sources, so there are only as many units as
+    keep two processors busy. Each source then sees what others keep in their unnamed namespaces. (A
+    precompiled header takes longer to write than it saves.)
+    """
+    # What every operator passes through lies in the first folder itself. What lies below it and in the other
+    # folder calls other operators, which do the work: optimizing it is time lost.
+    passage = tuple(source for source in sources if source.parent == build.SOURCE_DIRS[0])
+    rest = tuple(source for source in sources if source.parent != build.SOURCE_DIRS[0])
+    return [batch for batch in (Batch(passage, "-O2"), Batch(rest, "-O1")) if batch.sources]
 
 
 @dataclass(frozen=True)
@@ -134,10 +132,9 @@ class Recipe:
     compiler: Compiler
     portable: bool = False
 
-    @property
-    def flags(self) -> list[str]:
-        """The flags of each translation unit."""
-        return compile_flags(self.torch) + self._own_includes()
+    def flags(self, batch: Batch) -> list[str]:
+        """The flags with which `batch` is compiled."""
+        return compile_flags(self.torch, batch.optimization) + self._own_includes()
 
     def _own_includes(self) -> list[str]:
         return [word for root in build.SOURCE_DIRS if root.is_dir() for word in ("-I", str(root))]
@@ -146,11 +143,12 @@ class Recipe:
         """The key of what compiling `batch` gives."""
         # Where the sources lie does not matter: what they say is in the key already.
         files = sorted({path for source in batch.sources for path in include_closure(source)})
-        return self._key(files, compile_flags(self.torch))
+        return self._key(files, compile_flags(self.torch, batch.optimization))
 
     def library_key(self) -> str:
         """The key of the whole library."""
-        return self._key(source_files(".cpp", ".h"), [*self.flags, *link_flags(self.torch, self.portable)])
+        units = [flag for batch in batches(source_files(".cpp")) for flag in self.flags(batch)]
+        return self._key(source_files(".cpp", ".h"), [*units, *link_flags(self.torch, self.portable)])
 
     def _key(self, files: list[Path], flags: list[str]) -> str:
         return _digest(self.compiler.identity(), flags, _source_key(self.torch, files))
@@ -213,11 +211,12 @@ class _Build:
     def _record(self) -> Path:
         return self._target.with_suffix(".sha256")
 
-    def _compile(self, what: str, words: list[str], product: Path) -> None:
+    def _compile(self, batch: Batch, words: list[str], product: Path) -> None:
         unfinished = product.with_name(f"{product.name}.{os.getpid()}.tmp")
-        command = [*self._recipe.compiler.command, *self._recipe.flags, "-c", *words, "-o", str(unfinished)]
+        command = [*self._recipe.compiler.command, *self._recipe.flags(batch), "-c", *words]
+        command += ["-o", str(unfinished)]
         try:
-            run_tool(what, command, self._running)
+            run_tool(batch.name, command, self._running)
             os.replace(unfinished, product)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -226,17 +225,14 @@ class _Build:
         def one(batch: Batch) -> None:
             *before, last = [*preludes(), *batch.sources]
             words = [word for path in before for word in ("-include", str(path))]
-            self._compile(batch.name, [*words, str(last)], wanted[batch])
+            self._compile(batch, [*words, str(last)], wanted[batch])
             if self._recipe.object_key(batch) != wanted[batch].stem:
                 wanted[batch].unlink()
                 raise _SourceChangedError(batch.name)
             done(batch.name)
 
-        # The longest first, so that the short ones fill the gaps at the end. Units are of one size; those at
-        # the end of the list, the bindings and the collectives, read the most headers.
-        order = reversed(list(wanted))
         with ThreadPoolExecutor(settings.build_jobs or len(os.sched_getaffinity(0))) as pool:
-            futures = [pool.submit(one, batch) for batch in order]
+            futures = [pool.submit(one, batch) for batch in wanted]
             try:
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:

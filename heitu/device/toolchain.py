@@ -59,9 +59,9 @@ def find_compiler() -> Compiler:
     )
 
 
-def compile_flags(torch: InstalledTorch) -> list[str]:
-    """The flags of every translation unit; include directories of ours come on top."""
-    flags = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-pipe"]
+def compile_flags(torch: InstalledTorch, optimization: str) -> list[str]:
+    """The flags of a translation unit; include directories of ours come on top."""
+    flags = ["-std=c++20", optimization, "-fPIC", "-fvisibility=hidden", "-Wall", "-pipe"]
     flags.append("-DAT_PER_OPERATOR_HEADERS")  # as torch itself is built: operators from ATen/ops only
     flags += [f"-DTORCH_EXTENSION_NAME={MODULE}", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.cxx11_abi)}"]
     if torch.pybind_build_abi:

@@ -64,7 +64,8 @@ def first_errors(torch: Path) -> list[str]:
 def check(recipe: Recipe, batch: Batch) -> str:
     """The compiler's errors in one unit, or nothing."""
     words = [word for path in (*preludes(), *batch.sources) for word in ("-include", str(path))]
-    command = [*recipe.compiler.command, *recipe.flags, "-w", "-fsyntax-only", "-fmax-errors=20", *words]
+    command = [*recipe.compiler.command, *recipe.flags(batch), *words]
+    command += ["-w", "-fsyntax-only", "-fmax-errors=20"]
     done = subprocess.run([*command, "-xc++", "/dev/null"], capture_output=True, text=True)
     return done.stderr if done.returncode else ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heitu.device import build, compilation, installed_torch
+from heitu.device import build, installed_torch
 
 FAKE_COMPILER = """\
 #!{python}
@@ -87,7 +87,6 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "a.cpp").write_text('#include "a.h"\nint a() { return 1; }\n')
     (root / "inner" / "b.cpp").write_text("int b() { return 2; }\n")
     monkeypatch.setattr(build, "SOURCE_DIRS", (root, tmp_path / "none"))
-    monkeypatch.setattr(compilation, "BATCH_BYTES", 1)  # each source by itself
     return root
 
 

@@ -328,31 +328,22 @@ def test_an_unsuitable_torch(
 PROGRAM = """
 import sys
 from pathlib import Path
-from heitu.device import build, compilation
+from heitu.device import build
 from heitu.device.installed_torch import InstalledTorch
 build.SOURCE_DIRS = (Path(sys.argv[1]),)
 build.require_torch = lambda: InstalledTorch(Path(sys.argv[2]))
-compilation.BATCH_BYTES = 1
 print(build.core_library())
 """
 
 
-def test_small_sources_are_compiled_together(
-    compiler: FakeCompiler, sources: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_folder_level_is_one_unit(compiler: FakeCompiler, sources: Path) -> None:
     (sources / "c.cpp").write_text("int c() { return 3; }\n")
-    assert [len(batch.sources) for batch in compilation.batches(source_list())] == [1, 1, 1]
-    together = (sources / "a.cpp").stat().st_size + (sources / "c.cpp").stat().st_size
-    monkeypatch.setattr(compilation, "BATCH_BYTES", together)
-    names = [[source.name for source in batch.sources] for batch in compilation.batches(source_list())]
+    batches = compilation.batches(compilation.source_files(".cpp"))
+    names = [[source.name for source in batch.sources] for batch in batches]
     assert names == [["a.cpp", "c.cpp"], ["b.cpp"]]
+    assert [batch.optimization for batch in batches] == ["-O2", "-O1"]
     build.core_library()
     assert len([call for call in compiler.calls() if call.endswith(".cpp")]) == 2
-
-
-def source_list() -> list[Path]:
-    """The sources of the tiny core."""
-    return compilation.source_files(".cpp")
 
 
 def builder(sources: Path, torch_package: Path) -> subprocess.Popen[str]:

@@ -3,19 +3,11 @@
 #include <ATen/ops/_softmax_backward_data_ops.h>
 #include <ATen/ops/_softmax_ops.h>
 #include <ATen/ops/amax_ops.h>
-#include <ATen/ops/argmax_ops.h>
 #include <ATen/ops/cat_ops.h>
-#include <ATen/ops/cumsum_ops.h>
-#include <ATen/ops/embedding_dense_backward_ops.h>
 #include <ATen/ops/gather_ops.h>
 #include <ATen/ops/index_select_ops.h>
-#include <ATen/ops/max_ops.h>
 #include <ATen/ops/mean_ops.h>
-#include <ATen/ops/nll_loss_backward_ops.h>
-#include <ATen/ops/nll_loss_forward_ops.h>
-#include <ATen/ops/scatter_ops.h>
 #include <ATen/ops/sum_ops.h>
-#include <ATen/ops/topk_ops.h>
 #include <ATen/ops/tril_ops.h>
 #include <ATen/ops/triu_ops.h>
 
@@ -27,23 +19,15 @@ void add_reduction_kernels(TypedKernels& kernels) {
   HEITU_TYPED(sum_dim_IntList);
   HEITU_TYPED(mean_dim);
   HEITU_TYPED(amax);
-  HEITU_TYPED(max_dim);
-  HEITU_TYPED(argmax);
-  HEITU_TYPED(cumsum);
-  HEITU_TYPED(topk);
   HEITU_TYPED(cat);
   HEITU_TYPED(gather);
-  HEITU_TYPED(scatter_src);
   HEITU_TYPED(index_select);
-  HEITU_TYPED(embedding_dense_backward);
   HEITU_TYPED(tril);
   HEITU_TYPED(triu);
   HEITU_TYPED(_softmax);
   HEITU_TYPED(_softmax_backward_data);
   HEITU_TYPED(_log_softmax);
   HEITU_TYPED(_log_softmax_backward_data);
-  HEITU_TYPED(nll_loss_forward);
-  HEITU_TYPED(nll_loss_backward);
 }
 
 }  // namespace heitu
