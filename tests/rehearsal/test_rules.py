@@ -299,3 +299,22 @@ def test_rules_without_a_record(rehearse: Rehearse) -> None:
         "--no-record",
     )
     assert "Could not run 'aten::_logcumsumexp'" in done.err
+
+
+def test_a_captured_operator_is_counted_at_each_replay(rehearse: Rehearse) -> None:
+    done = rehearse(
+        "h200",
+        """
+        import torch
+        x = torch.ones(4, device="cuda")
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = x.sin()
+        for _ in range(5):
+            graph.replay()
+        print(torch.equal(y, x.sin()))
+        """,
+    )
+    assert done.out == "True\n"
+    (row,) = done.rows("aten::sin")
+    assert (row["calls"], row["replays"]) == (2, 5)

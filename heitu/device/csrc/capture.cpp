@@ -8,6 +8,7 @@
 #include "generator.h"
 #include "graph.h"
 #include "labels.h"
+#include "record.h"
 #include "streams.h"
 
 namespace heitu {
@@ -163,6 +164,7 @@ class Recorder {
       throw_cuda_error(kCaptureUnsupported);
     }
     RecordedCall call{op, native, host_key, {}, {}, {}, {}, current_device()};
+    call.replayed = std::exchange(thread_state.counted_slot, nullptr);
     if (graph.generators_.size() > 1)
       call.random_state = default_generator(call.device).graphsafe_get_state();
     std::vector<std::pair<size_t, c10::IValue>> written;
@@ -203,6 +205,7 @@ class Recorder {
 
   static void replay(Graph& graph, RecordedCall& call) {
     Stack stack(call.arguments);
+    if (call.replayed) call.replayed->replays.fetch_add(1, std::memory_order_relaxed);
     call.tape.rewind();
     TapeScope tape(thread_state.replaying_tape, &call.tape);
     const RandomState random(call);

@@ -17,6 +17,8 @@
 
 namespace heitu {
 
+struct Slot;  // record.h
+
 // One recorded operator.
 struct RecordedCall {
   c10::OperatorHandle op;
@@ -27,6 +29,7 @@ struct RecordedCall {
   std::vector<at::Tensor> results;  // over plain addresses
   at::Generator random_state;       // of the default generator; undefined if it never changes
   c10::DeviceIndex device;
+  Slot* replayed = nullptr;  // where the record counts replays; one call of those it is made of
 };
 
 class Graph {

@@ -247,6 +247,7 @@ class Judged final : public c10::OperatorKernel {
     mark_in_flight(way.id);
     const auto began = record_clock();
     TORCH_CHECK(way.strict.empty(), way.strict);
+    thread_state.counted_slot = way.slot;
     try {
       run(op, keys, stack, ruling, rule);
     } catch (...) {

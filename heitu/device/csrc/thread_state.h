@@ -7,6 +7,7 @@
 namespace heitu {
 
 class Tape;
+struct Slot;  // record.h
 
 constexpr c10::DeviceIndex kMostDevices = 64;
 
@@ -22,7 +23,8 @@ struct ThreadState {
   // The device whose memory CPU tensors get; below zero outside an operator of the device.
   c10::DeviceIndex scoped_device = -1;
   c10::DeviceIndex current_device = 0;
-  int operator_depth = 0;  // of operators that the rules of a chip have judged
+  int operator_depth = 0;        // of operators that the rules of a chip have judged
+  Slot* counted_slot = nullptr;  // of the one that runs, until a capture takes it
   SpareShadows spare_shadows;
   // Of graphs; at most one is set.
   Tape* recording_tape = nullptr;
