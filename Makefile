@@ -28,6 +28,7 @@ test-full: test sanitize
 bench: $(STAMP)
 	$(BIN)/heitu run bench/overhead.py
 	$(BIN)/heitu run bench/gpt_step.py
+	$(BIN)/heitu run bench/narrow_products.py
 
 # The device's tests on a core with AddressSanitizer and UndefinedBehaviorSanitizer; takes gcc.
 sanitize: $(STAMP)

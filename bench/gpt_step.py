@@ -1,6 +1,6 @@
 """A GPT's training step on the emulated device against the same step on plain CPU, interleaved.
 
-    heitu run bench/gpt_step.py [--steps 60] [--width 256] [--threads 2] [--profile]
+    heitu run bench/gpt_step.py [--steps 60] [--width 256] [--threads 2] [--profile 21]
 
 Prints the medians in milliseconds and the ratio cuda / cpu of neighbouring steps.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import platform
 import statistics
 import sys
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--profile", action="store_true", help="operators, by what was added, on stderr")
+    parser.add_argument("--profile", type=int, default=0, metavar="TURNS", help="operators, on stderr")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -127,27 +128,43 @@ def main() -> None:
         for name, value in result.items():
             print(f"{name:18} {value}")
     if arguments.profile:
-        profile(cpu, cuda)
+        profile(cpu, cuda, arguments.profile)
 
 
-def profile(cpu: Side, cuda: Side) -> None:
-    """Prints each operator's own time on both devices, both running the same operators."""
+PROFILED = 3  # steps at a time
+
+
+def own_times(side: Side) -> dict[str, tuple[float, int]]:
+    """Operator -> (microseconds of its own a step, calls a step)."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+        for _ in range(PROFILED):
+            side.step()
+    rows = record.key_averages()
+    return {row.key: (row.self_cpu_time_total / PROFILED, row.count // PROFILED) for row in rows}
+
+
+def profile(cpu: Side, cuda: Side, turns: int) -> None:
+    """Prints each operator's own time on both devices, both running the same operators, in alternation.
+
+    `ratio` is the median over the turns, each of which compares neighbouring steps.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler says when it starts and stops
     # On CUDA AdamW takes its foreach form by default, and on the CPU its loop over parameters.
     for group in cpu.optimizer.param_groups:
         group["foreach"] = True
-    times: list[dict[str, tuple[float, int]]] = []
-    for side in (cpu, cuda):
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
-            for _ in range(10):
-                side.step()
-        times.append({row.key: (row.self_cpu_time_total, row.count) for row in record.key_averages()})
+    pairs: list[dict[Side, dict[str, tuple[float, int]]]] = []
+    for turn in range(turns):
+        pairs.append({side: own_times(side) for side in ((cpu, cuda) if turn % 2 else (cuda, cpu))})
     rows = []
-    for name in times[0].keys() | times[1].keys():
-        (a, n), (b, m) = (side.get(name, (0.0, 0)) for side in times)
-        rows.append((b - a, name, a / 10, b / 10, n // 10, m // 10))
-    print(f"{'operator':55} {'cpu us':>9} {'cuda us':>9} {'calls':>11}", file=sys.stderr)
-    for _, name, a, b, n, m in sorted(rows, reverse=True)[:25]:
-        print(f"{name[:55]:55} {a:9.0f} {b:9.0f} {n:5}/{m:5}", file=sys.stderr)
+    for name in sorted({name for pair in pairs for side in pair.values() for name in side}):
+        both = [(pair[cpu].get(name, (0.0, 0)), pair[cuda].get(name, (0.0, 0))) for pair in pairs]
+        a, b = (statistics.median(time for time, _ in times) for times in zip(*both, strict=True))
+        ratios = [after / before for (before, _), (after, _) in both if before]
+        calls = both[-1][0][1], both[-1][1][1]
+        rows.append((b, name, a, statistics.median(ratios) if ratios else float("nan"), calls))
+    print(f"{'operator':45} {'cpu us':>9} {'cuda us':>9} {'ratio':>6} {'calls':>11}", file=sys.stderr)
+    for b, name, a, ratio, (n, m) in sorted(rows, reverse=True)[:40]:
+        print(f"{name[:45]:45} {a:9.0f} {b:9.0f} {ratio:6.3f} {n:5}/{m:5}", file=sys.stderr)
 
 
 if __name__ == "__main__":
