@@ -405,7 +405,7 @@ class Installation {
   // `plain`: what stands where nothing has to be watched; `boxed`: what is watched otherwise.
   void add(const c10::OperatorHandle& op, c10::DispatchKey key, c10::KernelFunction plain,
            std::optional<c10::KernelFunction> boxed = std::nullopt) {
-    if (!chip_rules()) return put(op, key, std::move(plain));
+    if (!chip_rules() || is_question(op)) return put(op, key, std::move(plain));
     const auto ruling = rule_on(op, key);
     if (!ruling) return;  // the dispatcher composes it of others
     if (!must_watch(op, *ruling)) return put(op, key, std::move(plain));

@@ -140,6 +140,12 @@ bool is_listed_composite(const c10::OperatorHandle& op) {
          has_default_kernel(op);
 }
 
+bool is_question(const c10::OperatorHandle& op) {
+  const auto& name = op.operator_name().name;
+  return name == "aten::_use_cudnn_ctc_loss" || name == "aten::_use_miopen_ctc_loss" ||
+         name == "aten::_fused_sdp_choice";
+}
+
 bool has_cudnn() noexcept { return !rules_in_force || !rules_in_force->own_device; }
 
 bool has_fused_attention() noexcept {

@@ -13,6 +13,7 @@
 
 #include "../prelude.h"
 #include "../registry.h"
+#include "../rules.h"
 #include "on_host.h"
 
 namespace heitu {
@@ -111,6 +112,7 @@ const Tensor& depthwise_out(const Tensor& self, const Tensor& weight, IntArrayRe
 // device.
 bool cudnn_serves_ctc(const Tensor& log_probs, const Tensor& targets, at::DeviceType place,
                       IntArrayRef input_lengths, IntArrayRef target_lengths, int64_t blank) {
+  if (!has_cudnn()) return false;
   constexpr int64_t kLongestTarget = 256;
   bool usable = at::globalContext().userEnabledCuDNN() && blank == 0 && targets.dim() == 1 &&
                 log_probs.dim() == 3 && log_probs.scalar_type() == at::kFloat &&
