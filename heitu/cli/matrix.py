@@ -53,14 +53,19 @@ def main(args: list[str]) -> int:
     asked = parser.parse_args(args)
     if asked.jobs < 1 or asked.timeout <= 0:
         parser.error("--jobs and --timeout are numbers above 0")
+    chosen = None if asked.chips is None else [name for name in asked.chips.split(",") if name]
+    if chosen == []:
+        parser.error("--chips names no chip")
 
     from heitu.device.build import core_library
-    from heitu.rehearsal.ending import write_text
+    from heitu.rehearsal.ending import check_place, write_text
     from heitu.rehearsal.matrix import kinds, read_programs, to_json
     from heitu.rehearsal.matrix_page import page
 
     programs = read_programs(asked.programs)
-    chips = kinds(None if asked.chips is None else [name for name in asked.chips.split(",") if name])
+    chips = kinds(chosen)
+    if asked.out is not None:
+        check_place(asked.out)
     core_library()
     cells = _rehearse(programs, list(chips), asked.jobs, asked.timeout)
     data = json.dumps(to_json(cells, chips, programs), indent=1) + "\n"

@@ -54,6 +54,15 @@ def check(path: Path) -> None:
             f"{path}: a report is a file with the suffix {' or '.join(SUFFIXES)}.",
             exit_code=ExitCode.USAGE,
         )
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Whether a file can be written there.
+
+    Raises:
+        HeituError: its directory is not there or not writable (REPORT_PATH).
+    """
     parent = path.parent
     if path.is_dir():
         raise _cannot(path, "it is a directory")

@@ -16,9 +16,12 @@ from pathlib import Path
 from heitu.chips import Chip, load, names
 from heitu.chips.schema import Integration
 from heitu.errors import ExitCode, HeituError
+from heitu.launch.environment import absolute
 from heitu.rehearsal.report import OperatorRow, Report
 from heitu.rehearsal.report import load as load_report
 from heitu.rehearsal.rules import Rules
+
+GRACE = 10.0  # seconds that a program has to end after it was told to
 
 
 @dataclass(frozen=True)
@@ -84,19 +87,41 @@ def read_programs(given: Sequence[str]) -> list[Program]:
     A list has a line for each: name = "command"; commands are run in the folder of the list.
 
     Raises:
-        HeituError: a file is missing or wrong.
+        HeituError: a file is missing or wrong, or two programs have one name.
     """
     programs: list[Program] = []
     for one in given:
         if one.endswith(".toml"):
             programs += _listed(Path(one))
             continue
-        words = tuple(shlex.split(one))
-        if not words or not (words[0].startswith("-") or Path(words[0]).is_file()):
-            raise HeituError(f"There is no program {one}.", exit_code=ExitCode.USAGE)
+        words = _words(one, one, Path.cwd())
         name = one if words[0].startswith("-") else " ".join([Path(words[0]).stem, *words[1:]])
         programs.append(Program(name, words, Path.cwd()))
+    met: set[str] = set()
+    for program in programs:
+        if program.name in met:
+            raise HeituError(
+                f"Two programs are called {program.name}.",
+                hint='A list (.toml) names them: "first" = "a/train.py".',
+                exit_code=ExitCode.USAGE,
+            )
+        met.add(program.name)
     return programs
+
+
+def _words(command: str, said: str, folder: Path) -> tuple[str, ...]:
+    """What stands after `heitu run`; `said` is what a message calls it."""
+    try:
+        words = tuple(shlex.split(command))
+    except ValueError as error:
+        raise HeituError(f"{said}: {error}.", exit_code=ExitCode.USAGE) from None
+    if not words or not (words[0].startswith("-") or (folder / words[0]).is_file()):
+        raise HeituError(
+            f"There is no program {said}.",
+            hint='A script, "-m MODULE ..." or "-- COMMAND ..." is expected.',
+            exit_code=ExitCode.USAGE,
+        )
+    return words
 
 
 def _listed(path: Path) -> Iterator[Program]:
@@ -114,7 +139,8 @@ def _listed(path: Path) -> Iterator[Program]:
             raise HeituError(
                 f'{path}: {name}: expected a command such as "train.py".', exit_code=ExitCode.USAGE
             )
-        yield Program(name, tuple(shlex.split(command)), path.resolve().parent)
+        folder = path.resolve().parent
+        yield Program(name, _words(command, f"{name} ({command}, of {path})", folder), folder)
 
 
 def kinds(chosen: Sequence[str] | None) -> dict[str, list[str]]:
@@ -126,14 +152,18 @@ def kinds(chosen: Sequence[str] | None) -> dict[str, list[str]]:
         HeituError: no such chip, or no software for it is public.
     """
     grouped: dict[object, list[str]] = {}
-    for name in chosen if chosen is not None else names():
-        chip = load(name)
+    for given in dict.fromkeys(chosen if chosen is not None else names()):
+        chip = load(given)
+        # A chip of a file is known by the file alone, wherever a program runs.
+        name = chip.name if absolute(given) == given else absolute(given)
         integration = chip.software.integration
         if integration is not None and integration.value is Integration.NONE_PUBLIC:
             if chosen is not None:
-                raise HeituError(f"No software for {name} is public.", exit_code=ExitCode.UNKNOWN_CHIP)
+                raise HeituError(f"No software for {given} is public.", exit_code=ExitCode.UNKNOWN_CHIP)
             continue
-        grouped.setdefault(_rules_of(chip), []).append(chip.name)
+        members = grouped.setdefault(_rules_of(chip), [])
+        if name not in members:
+            members.append(name)
     return {members[0]: members for members in grouped.values()}
 
 
@@ -176,19 +206,31 @@ def _cell(program: Program, chip: str, seconds: float) -> Cell:
         path = Path(folder) / "report.json"
         command = [sys.executable, "-m", "heitu", "run", "--chip", chip, "--report", str(path)]
         environment = {**os.environ, "HEITU_QUIET": "1"}
+        started = subprocess.Popen(
+            [*command, *program.command], cwd=program.folder, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, errors="replace",
+        )  # fmt: skip
         try:
-            ended = subprocess.run(
-                [*command, *program.command],
-                cwd=program.folder, env=environment, timeout=seconds,
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
-            )  # fmt: skip
-            status, said = ended.returncode, ended.stderr
+            _, said = started.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            return Cell(program.name, chip, -1, 0, 0, (), f"not done after {seconds:.0f} s")
+            _end(started)
+            return Cell(program.name, chip, -1, 0, 0, (), f"not done after {seconds:g} s")
+        status = started.returncode
         if not path.exists():
             last = said.strip().splitlines()[-1:] or ["it left no report"]
             return Cell(program.name, chip, status or 1, 0, 0, (), last[0])
         return _read(program.name, chip, status, load_report(path), said)
+
+
+def _end(started: subprocess.Popen[str]) -> None:
+    """By a signal that `heitu run` hands on: killed itself, it would leave the program running."""
+    started.terminate()
+    try:
+        started.communicate(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        started.wait()
 
 
 def _read(name: str, chip: str, status: int, report: Report, said: str) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -54,7 +55,8 @@ def _table(
     yield "| program | " + " | ".join(chips) + " |"
     yield "|---" * (len(chips) + 1) + "|"
     for program in programs:
-        yield f"| {program.name} | " + " | ".join(text(cells[program.name, chip]) for chip in chips) + " |"
+        words = [_escaped(program.name), *(text(cells[program.name, chip]) for chip in chips)]
+        yield f"| {' | '.join(words)} |"
 
 
 def text(cell: Cell) -> str:
@@ -97,7 +99,7 @@ def _reasons(
     for program in programs:
         lines = [line for chip in chips for line in _why(cells[program.name, chip])]
         if lines:
-            yield from ("", f"### {program.name}", "", *lines)
+            yield from ("", f"### {_escaped(program.name)}", "", *lines)
 
 
 def _why(cell: Cell) -> Iterator[str]:
@@ -123,5 +125,10 @@ def _short(operator: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split()).replace("|", "\\|")
-    return line if len(line) <= 300 else line[:297] + "…"
+    line = " ".join(text.split())
+    return _escaped(line if len(line) <= 300 else line[:297] + "…")
+
+
+def _escaped(text: str) -> str:
+    """As Markdown that shows it letter by letter."""
+    return re.sub(r"[\\`*<|\[]", r"\\\g<0>", text)
