@@ -53,6 +53,10 @@ def report_text(report: Report) -> Iterable[RenderableType]:
                 )
             )
         yield table
+        if report.estimate.launches >= 0.1:
+            yield Text(
+                f"{share(report.estimate.launches)} of it is launches, which depend on the host", style="dim"
+            )
     if report.operators:
         others = [row for row in report.operators if row.verdict != "native"]
         natives = [row for row in report.operators if row.verdict == "native"]

@@ -65,7 +65,9 @@ def work(operator: str, args: tuple[TensorArgument, ...], bytes_in: float, bytes
     namespace, _, overload = operator.partition("::")
     name = overload.partition(".")[0].rstrip("_")
     if namespace in ("c10d", "_c10d_functional"):
-        return Work(Kind.COMMUNICATION, _dtype(args, 0), 0.0, bytes_in)
+        # What n ranks reduce and all of them get goes over each link 2 (n - 1) / n times.
+        times = 2 if name.startswith(("allreduce", "all_reduce")) else 1
+        return Work(Kind.COMMUNICATION, _dtype(args, 0), 0.0, times * bytes_in)
     if namespace != "aten":
         return Work(Kind.OTHER, _dtype(args, 0), 0.0, bytes_in + bytes_out)
     kind, counted, first = _formula(name)

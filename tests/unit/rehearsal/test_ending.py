@@ -34,9 +34,20 @@ def test_the_summary(training: Path) -> None:
         "  fallback aten::isin.Tensor_Tensor: 24 calls, 216 MiB copied at data.py:77",
         "  unknown  vendor::thing: 6 calls",
         "  peak     12 GiB of the 64 GiB of device memory (19%)",
-        "  estimate a step takes about 19 ms on the chip (4.9 ms to 39 ms)",
+        "  estimate a step takes about 19 ms on the chip (4.9 ms to 40 ms)",
         "  report   in full with heitu run --report FILE.html",
     ]
+
+
+def test_an_estimate_of_launches_is_called_so(tmp_path: Path) -> None:
+    directory = tmp_path / "record"
+    directory.mkdir()
+    write_run(directory)
+    one = ProcessFiles(directory, 100)
+    one.operator("aten::add.Tensor", ("float32", [4]), calls=1000, bytes_in=16000, bytes_out=16000)
+    one.save()
+    line = next(line for line in said(directory).splitlines() if line.startswith("  estimate"))
+    assert line == "  estimate the whole run takes about 5 ms, bound by launches (2 ms to 20 ms)"
 
 
 def test_at_most_eight_lines_of_80_columns(training: Path) -> None:

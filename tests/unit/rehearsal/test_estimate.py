@@ -5,7 +5,21 @@ from __future__ import annotations
 import pytest
 
 from heitu import chips
-from heitu.rehearsal.estimate import HOST_LINK, HOST_PARTS, HOST_WAIT, Estimate, Pace, Span, estimate, peak
+from heitu.rehearsal.estimate import (
+    BANDWIDTH_PARTS,
+    HOST_LINK,
+    HOST_PARTS,
+    HOST_WAIT,
+    LAUNCH,
+    LINK_PARTS,
+    RATE_PARTS,
+    REPLAYED_LAUNCH,
+    Estimate,
+    Pace,
+    Span,
+    estimate,
+    peak,
+)
 from heitu.rehearsal.record import Counts, Operator, TensorArgument
 from heitu.rehearsal.work import Kind
 
@@ -33,8 +47,8 @@ LARGE = line("aten::mm", (N, N), (N, N), bytes_in=4 * N * N, bytes_out=2 * N * N
 def test_a_large_product_is_bound_by_arithmetic() -> None:
     one = said("h200", LARGE)
     assert one.seconds is not None
-    assert one.seconds.best == pytest.approx(2 * N**3 / (989e12 * 0.9))
-    assert one.seconds.worst == pytest.approx(2 * N**3 / (989e12 * 0.25))
+    assert one.seconds.best == pytest.approx(2 * N**3 / (989e12 * RATE_PARTS[Kind.PRODUCTS].best))
+    assert one.seconds.worst == pytest.approx(2 * N**3 / (989e12 * RATE_PARTS[Kind.PRODUCTS].worst))
     assert one.parts[0].bound == "compute"
     assert one.per == "step"
 
@@ -42,17 +56,37 @@ def test_a_large_product_is_bound_by_arithmetic() -> None:
 def test_addition_is_bound_by_memory() -> None:
     one = said("h200", line("aten::add.Tensor", (1 << 28,), bytes_in=4 << 28, bytes_out=2 << 28))
     assert one.seconds is not None
-    assert one.seconds.likely == pytest.approx((6 << 28) / (4800e9 * 0.7))
+    assert one.seconds.likely == pytest.approx((6 << 28) / (4800e9 * BANDWIDTH_PARTS.likely))
     assert one.parts[0].bound == "memory"
 
 
 def test_a_small_operator_is_bound_by_its_launch_and_a_graph_shortens_it() -> None:
     alone = said("h200", line("aten::add.Tensor", (4,), calls=10, bytes_in=160, bytes_out=80))
     graph = said("h200", line("aten::add.Tensor", (4,), calls=1, replays=9, bytes_in=16, bytes_out=8))
-    assert alone.seconds == pytest.approx(Span(20e-6, 50e-6, 150e-6))
+    assert alone.seconds == pytest.approx(LAUNCH.times(10))
     assert graph.seconds is not None
-    assert graph.seconds.likely == pytest.approx(5e-6 + 9 * 1.5e-6)
+    assert graph.seconds.likely == pytest.approx(LAUNCH.likely + 9 * REPLAYED_LAUNCH.likely)
     assert alone.parts[0].calls == graph.parts[0].calls == 10
+
+
+def test_how_much_of_it_is_launches_is_said() -> None:
+    small = line("aten::add.Tensor", (4,), bytes_in=16, bytes_out=8)
+    view = line("aten::view", (4,), calls=1000, bytes_in=16, bytes_out=16)
+    assert said("h200", LARGE).launches == 0
+    assert said("h200", small, view).launches == pytest.approx(1)
+    product = said("h200", LARGE).seconds
+    assert product is not None
+    times = round(product.likely / LAUNCH.likely)
+    many = line("aten::add.Tensor", (4,), calls=times, bytes_in=16 * times, bytes_out=8 * times)
+    assert said("h200", LARGE, many).launches == pytest.approx(0.5, abs=0.01)
+    assert said("h200").launches == 0
+
+
+def test_a_reduction_for_all_crosses_a_link_twice() -> None:
+    gathered = said("h200", line("c10d::_allgather_base_", (1 << 28,), bytes_in=10**9, bytes_out=10**9))
+    reduced = said("h200", line("c10d::allreduce_", (1 << 28,), bytes_in=10**9, bytes_out=10**9))
+    assert gathered.seconds == pytest.approx(Span(*(10**9 / (900e9 * part) for part in LINK_PARTS)))
+    assert reduced.seconds == pytest.approx(Span(*(2 * 10**9 / (900e9 * part) for part in LINK_PARTS)))
 
 
 def test_steps_divide_the_work() -> None:
@@ -68,17 +102,19 @@ def test_work_outside_of_the_steps_is_left_out_where_that_is_known() -> None:
     outside = line("aten::mul.Tensor", (4,), calls=1000, bytes_in=16000, bytes_out=8000)
     one = said("h200", inside, outside, steps=10)
     assert one.between
-    assert one.seconds == pytest.approx(Span(2e-6, 5e-6, 15e-6))
+    assert one.seconds == pytest.approx(LAUNCH)
     assert one.parts[0].calls == 1
     costs = estimate([inside, outside], chips.load("h200"), Pace(10, 9, 1))
-    assert [span and span.likely for span in costs.seconds] == pytest.approx([60e-6, 5e-3])
+    assert [span and span.likely for span in costs.seconds] == pytest.approx(
+        [12 * LAUNCH.likely, 1000 * LAUNCH.likely]
+    )
 
 
 def test_a_rate_that_nobody_states_gives_no_number() -> None:
     one = said("mlu590", LARGE, line("aten::add.Tensor", (1 << 28,), bytes_in=4 << 28, bytes_out=2 << 28))
     assert one.seconds is None
     assert one.missing == ("the chip's peak rate for bfloat16 is unknown",)
-    assert one.known.likely == pytest.approx((6 << 28) / (2000e9 * 0.7))
+    assert one.known.likely == pytest.approx((6 << 28) / (2000e9 * BANDWIDTH_PARTS.likely))
     product = next(part for part in one.parts if part.kind == Kind.PRODUCTS.value)
     assert (product.seconds, product.rate, product.flops) == (None, None, 2 * N**3)
 
