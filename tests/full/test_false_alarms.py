@@ -1,6 +1,6 @@
 """Training of transformers' models raises no alarm on a chip whose plugin has all they need.
 
-Ascend's plugin registers every operator that these programs reach (torch_npu itself warns in none of them), so
+Ascend's plugin registers every operator that these programs reach (torch_npu warns in none), so
 whatever a rehearsal says of them would be false.
 
     python -m pytest tests/full/test_false_alarms.py
