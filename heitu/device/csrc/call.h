@@ -23,6 +23,9 @@ void check_devices(const c10::OperatorHandle& op, DeviceCheck check, const Stack
 // The kernel that runs `op` on the CPU's kernel for `host_key`.
 c10::KernelFunction delegate(const c10::OperatorHandle& op, c10::DispatchKey host_key);
 
+// The kernel that runs what the device implements itself.
+c10::KernelFunction native(const c10::OperatorHandle& op, c10::KernelFunction kernel);
+
 // Registers a kernel on CUDA (and its sparse, nested, quantized kin) for every operator known now.
 // Returns how many.
 int install_kernels();

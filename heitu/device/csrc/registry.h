@@ -3,8 +3,8 @@
 //
 //   HEITU_KERNELS(random) { m.impl("normal_", normal_); }
 //
-// The functions take and return CUDA tensors. They are installed by call.cpp, which wraps them so
-// that graph capture and accounting see them like any other operator.
+// The functions take and return CUDA tensors. They are installed by installation.cpp, which wraps
+// them so that graph capture and accounting see them like any other operator.
 #pragma once
 
 #include <ATen/core/boxing/KernelFunction.h>
