@@ -397,6 +397,23 @@ def test_unique_is_always_sorted() -> None:
     assert torch.equal(found[inverse], values)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_samples_of_a_16_bit_grid_are_rounded_once(mode: str, dtype: torch.dtype) -> None:
+    image = torch.randn(2, 3, 16, 16, device="cuda", dtype=dtype)
+    grid = torch.rand(2, 8, 8, 2, device="cuda", dtype=dtype) * 2 - 1
+    wide = image.float().requires_grad_()
+    narrow = image.clone().requires_grad_()
+    expected = functional.grid_sample(wide, grid.float(), mode=mode, align_corners=True)
+    sampled = functional.grid_sample(narrow, grid, mode=mode, align_corners=True)
+    assert torch.equal(sampled, expected.to(dtype))
+    expected.sum().backward()
+    sampled.sum().backward()
+    assert narrow.grad is not None
+    assert wide.grad is not None
+    assert torch.equal(narrow.grad, wide.grad.to(dtype))
+
+
 def test_half_precision_fft() -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 16, dtype=torch.float16, device="cuda")

@@ -18,6 +18,7 @@ CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"test_dtypetensor_warnings",  # torch no longer warns
             r"alert_(Replication|kthvalue|histc)",  # torch no longer lists them as nondeterministic
             r"test_cpp_warnings_have_python_context",  # fails alike on torch without Heitu
+            r"test_softshrink_negative",  # in other words now
             r"test_serialization.*(weights_only|skip_data)",  # fail alike on torch without Heitu
         ),
     ),
@@ -56,12 +57,27 @@ CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "Kernels run on the host: an index out of range raises there and then, and a grid has no limit",
+        (r"out_of_bounds_class_index", r"upsamplingNearest2d_launch_fail"),
+    ),
+    (
+        "Normalization in float16 rounds as on the CPU, by a last digit otherwise than on CUDA",
+        (r"InstanceNorm\dd_general", r"test_layernorm_half_precision"),
+    ),
+    (
+        "Mended since that run",  # tests/device/test_native_ops.py, and the tests themselves run again
+        (
+            r"alert_EmbeddingBag_max",
+            r"test_advancedindex_mixed_devices_error",
+            r"test_grid_sample_\w+_precision",
+            r"test_ctc_loss_cudnn_tensor",
+        ),
+    ),
+    (
         "Differs from CUDA, to be mended",
         (
             r"test_sync_warning",
-            r"alert_EmbeddingBag_max",
             r"test_multinomial_device_constrain",  # raised, in other words
-            r"test_advancedindex_mixed_devices_error",
             r"scatter_reduce_multiply_unsupported",
         ),
     ),

@@ -173,6 +173,7 @@ struct Operator {
         "aten::mm",    "aten::bmm",    "aten::addmm",       "aten::baddbmm",
         "aten::addmv", "aten::addbmm", "aten::convolution", "aten::convolution_backward"};
     product = products->count(op.operator_name().name) != 0;
+    widened = op.operator_name().name.rfind("aten::grid_sampler_", 0) == 0;
   }
 
   size_t inputs = 0;
@@ -180,6 +181,7 @@ struct Operator {
   int generator = -1;
   bool seeded = false;
   bool product = false;             // whose 16-bit kernel on the CPU may be slow
+  bool widened = false;             // CUDA computes in float32 what the CPU computes in 16 bits
   const DtypeRule* rule = nullptr;  // where CUDA's kernel takes other dtypes than the CPU's
   const Nondeterminism* nondeterminism = nullptr;
 };
@@ -227,7 +229,7 @@ class Delegate final : public c10::OperatorKernel {
                                                     : thread_state.scoped_device);
       if (op_.generator >= 0) seeded->replace((*stack)[first + op_.generator]);
     }
-    if (op_.product && is_slow((*stack)[first])) {
+    if ((op_.product && is_slow((*stack)[first])) || (op_.widened && is_narrow((*stack)[first]))) {
       const auto arguments = torch::jit::pop(*stack, op_.inputs);
       run_in_wider_dtype(op, host_keys_, arguments, arguments[0].toTensor().scalar_type(), stack);
     } else if (C10_UNLIKELY(op_.rule != nullptr && op_.rule->promotes())) {
@@ -242,6 +244,12 @@ class Delegate final : public c10::OperatorKernel {
   static bool is_slow(const c10::IValue& value) {
     return value.isTensor() && value.toTensor().defined() &&
            slow_on_host(value.toTensor().scalar_type());
+  }
+
+  static bool is_narrow(const c10::IValue& value) {
+    if (!value.isTensor() || !value.toTensor().defined()) return false;
+    const auto type = value.toTensor().scalar_type();
+    return type == c10::ScalarType::Half || type == c10::ScalarType::BFloat16;
   }
 
   // The arguments are gone when a kernel has refused them: they are kept.

@@ -11,6 +11,8 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
 
+#include <algorithm>
+
 #include "../prelude.h"
 #include "../registry.h"
 #include "../rules.h"
@@ -113,21 +115,22 @@ const Tensor& depthwise_out(const Tensor& self, const Tensor& weight, IntArrayRe
 bool cudnn_serves_ctc(const Tensor& log_probs, const Tensor& targets, at::DeviceType place,
                       IntArrayRef input_lengths, IntArrayRef target_lengths, int64_t blank) {
   if (!has_cudnn()) return false;
-  constexpr int64_t kLongestTarget = 256;
+  constexpr int64_t kLongestTarget = 255;
   bool usable = at::globalContext().userEnabledCuDNN() && blank == 0 && targets.dim() == 1 &&
                 log_probs.dim() == 3 && log_probs.scalar_type() == at::kFloat &&
                 targets.scalar_type() == at::kInt && targets.device().type() == place &&
                 targets.is_contiguous() && input_lengths.size() == target_lengths.size();
   for (size_t i = 0; usable && i < input_lengths.size(); ++i) {
-    usable = input_lengths[i] == log_probs.size(0) && target_lengths[i] <= kLongestTarget &&
-             target_lengths[i] <= input_lengths[i];
+    usable = target_lengths[i] <= kLongestTarget && target_lengths[i] <= input_lengths[i];
   }
   return usable;
 }
 
 bool use_ctc(const Tensor& log_probs, const Tensor& targets, IntArrayRef input_lengths,
              IntArrayRef target_lengths, int64_t blank) {
-  return cudnn_serves_ctc(log_probs, targets, at::kCPU, input_lengths, target_lengths, blank);
+  return cudnn_serves_ctc(log_probs, targets, at::kCPU, input_lengths, target_lengths, blank) &&
+         std::all_of(input_lengths.begin(), input_lengths.end(),
+                     [&](int64_t length) { return length == log_probs.size(0); });
 }
 
 std::vector<int64_t> lengths_of(const Tensor& t) {
@@ -177,17 +180,23 @@ std::tuple<Tensor, Tensor> ctc_tensor(const Tensor& log_probs, const Tensor& tar
 
 // ---- spatial transformers: bilinear, zeros outside, corners aligned ----
 
+// CUDA computes 16-bit samples in float32.
+Tensor at_least_float(const Tensor& t) { return t.to(accumulate_type(t.scalar_type())); }
+
 Tensor grid_sampler(const Tensor& self, const Tensor& grid) {
   const OnHost host(self);
-  return host.result(at::grid_sampler_2d(host.view(self), host.view(grid), 0, 0, true));
+  const Tensor image = at_least_float(host.view(self)), points = at_least_float(host.view(grid));
+  return host.result(at::grid_sampler_2d(image, points, 0, 0, true).to(self.scalar_type()));
 }
 
 std::tuple<Tensor, Tensor> grid_sampler_backward(const Tensor& self, const Tensor& grid,
                                                  const Tensor& grad) {
   const OnHost host(self);
-  auto [grad_self, grad_grid] = at::grid_sampler_2d_backward(
-      host.view(grad), host.view(self), host.view(grid), 0, 0, true, {true, true});
-  return {host.result(grad_self), host.result(grad_grid)};
+  auto [grad_self, grad_grid] =
+      at::grid_sampler_2d_backward(at_least_float(host.view(grad)), at_least_float(host.view(self)),
+                                   at_least_float(host.view(grid)), 0, 0, true, {true, true});
+  return {host.result(grad_self.to(self.scalar_type())),
+          host.result(grad_grid.to(grid.scalar_type()))};
 }
 
 Tensor affine_grid(const Tensor& theta, int64_t n, int64_t c, int64_t h, int64_t w) {
