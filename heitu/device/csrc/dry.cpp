@@ -281,15 +281,17 @@ class Dry final : public c10::OperatorKernel {
       return count();
     }
     const Stack arguments(stack->begin() + ptrdiff_t(first), stack->end());
-    if (!(meta_ && try_meta(op, *meta_, large, arguments, stack)) &&
-        !try_meta(op, std::nullopt, large, arguments, stack))
-      return false;
-    return count();
+    auto outcome = Outcome::kNoForm;
+    if (meta_) outcome = try_meta(op, *meta_, large, arguments, stack);
+    if (outcome == Outcome::kNoForm) outcome = try_meta(op, std::nullopt, large, arguments, stack);
+    return outcome == Outcome::kDone && count();
   }
 
+  enum class Outcome { kDone, kSmall, kNoForm };
+
   // `kernel`: nothing for the one that the dispatcher finds.
-  bool try_meta(const c10::OperatorHandle& op, const std::optional<c10::KernelFunction>& kernel,
-                bool large, Stack trial, Stack* stack) const {
+  Outcome try_meta(const c10::OperatorHandle& op, const std::optional<c10::KernelFunction>& kernel,
+                   bool large, Stack trial, Stack* stack) const {
     if (masked_) masks_to_indices(trial[1]);
     MetaFrame frame;
     for (auto& value : trial) frame.take(value);
@@ -303,16 +305,16 @@ class Dry final : public c10::OperatorKernel {
     } catch (const std::exception&) {
       // Either the form of the results depends on values, or the arguments are wrong, which the
       // kernel says in its own words.
-      return false;
+      return Outcome::kNoForm;
     }
     for (const auto& value : trial)
-      if (!frame.gives(value)) return false;
-    if (!large && !any_large(trial)) return false;
+      if (!frame.gives(value)) return Outcome::kNoForm;
+    if (!large && !any_large(trial)) return Outcome::kSmall;
     for (auto& value : trial) frame.give(value);
     frame.write_back();
     stack->resize(stack->size() - inputs_);
     stack->insert(stack->end(), trial.begin(), trial.end());
-    return true;
+    return Outcome::kDone;
   }
 
   // Asked for at each call: those that are written in Python come when all of torch is imported.
