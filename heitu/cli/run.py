@@ -116,7 +116,10 @@ def check_rehearsal(asked: argparse.Namespace, options: argparse.ArgumentParser)
     if asked.strict:
         settings.strict = True
     if asked.allow:
+        from heitu.rehearsal.operator_names import check_allowed
+
         settings.allow = tuple(name for names in asked.allow for name in names)
+        check_allowed(settings.allow)
     # A rehearsal inside another (a launcher that the program starts) keeps the record of the outer one.
     return not asked.no_record and settings.record is None
 

@@ -57,7 +57,7 @@ def install(companion: Companion | None = None) -> None:
 class _Device:
     """The steps of coming to life, in their order."""
 
-    def __init__(self, library: Path, companion: Companion | None) -> None:
+    def __init__(self, library: Path, companion: Companion | None = None) -> None:
         self._library = library
         self._companion = companion
         self._core: ModuleType | None = None

@@ -59,8 +59,11 @@ def check_chip(chip: str | None) -> None:
         return
     from heitu.chips import load
     from heitu.chips.schema import Integration
+    from heitu.rehearsal.operator_names import check_rules
 
     found = load(chip)
+    if found.dtypes:
+        check_rules(found)
     integration = found.software.integration
     if integration is not None and integration.value is Integration.NONE_PUBLIC:
         raise HeituError(

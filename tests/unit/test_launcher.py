@@ -189,7 +189,7 @@ USERS_SITECUSTOMIZE = """
     import sys, types
     sys.users_sitecustomize = __file__
     activation = types.ModuleType("heitu.device.activation")
-    activation.install = lambda: sys.stdout.write("installed ")
+    activation.install = lambda companion: sys.stdout.write("installed ")
     sys.modules["heitu.device.activation"] = activation
 """
 
