@@ -27,8 +27,7 @@ ALL_VERDICTS = """
 # PyTorch chooses these by device type; on the device of a plugin it would choose another, which is listed.
 CHOSEN_BY_DEVICE = {
     "ascend-910b": {"conj_physical_"},
-    "mlu590": {"convolution", "conj_physical_", "_scaled_dot_product_cudnn_attention",
-               "_scaled_dot_product_cudnn_attention_backward"},
+    "mlu590": {"convolution", "conj_physical_"},
     "mtt-s5000": {"convolution", "convolution_backward", "conj_physical_", "copy_",
                   "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward",
                   "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
