@@ -44,7 +44,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             raise pytest.UsageError("--chip-report and --chip-strict need --chip")
         return
     from heitu.errors import HeituError
-    from heitu.launch.environment import activate_here
+    from heitu.launch.environment import activate_here, inherits_record
     from heitu.rehearsal.ending import check
     from heitu.rehearsal.session import Session
     from heitu.settings import settings
@@ -55,9 +55,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             check(report)
         if asked.chip_strict:
             settings.strict = True
-        if settings.record is None:  # a worker writes into the record of the process that started it
+        if not inherits_record():  # a worker writes into the record of the process that started it
             settings.chip = asked.chip
-            _SESSION = Session(["pytest", *early_config.invocation_params.args], reports)
+            command = ["pytest", *early_config.invocation_params.args]
+            _SESSION = Session(command, reports, settings.record)
         activate_here(asked.chip, None)
     except HeituError as error:
         raise pytest.UsageError(str(error)) from None

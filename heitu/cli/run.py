@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from heitu.errors import ExitCode, HeituError
-from heitu.launch.environment import apply
+from heitu.launch.environment import apply, inherits_record
 from heitu.settings import parse_devices, parse_memory, parse_names, settings
 
 EXAMPLES = """\
@@ -80,8 +80,10 @@ def main(args: list[str]) -> int:
     asked = options.parse_args(ours)
     if not program or program == ["--"]:
         options.error("what is to run is missing: a script, -m MODULE, or -- COMMAND")
+    # A rehearsal inside another (a launcher that the program starts) keeps the record of the outer one.
+    outer = inherits_record()
     apply(asked.chip, asked.devices, asked.memory, dry=asked.dry)
-    rehearse = check_rehearsal(asked, options)
+    rehearse = check_rehearsal(asked, options) and not outer
     argv = resolve(program)
     # For a script that is not there Python has its own message; nothing needs building for that.
     if program[0].startswith("-") or os.path.exists(program[0]):
@@ -92,7 +94,7 @@ def main(args: list[str]) -> int:
         execute(argv)
     from heitu.rehearsal.session import Session, end_as, run
 
-    return end_as(run(argv, Session(program, asked.report)))
+    return end_as(run(argv, Session(program, asked.report, settings.record)))
 
 
 def check_rehearsal(asked: argparse.Namespace, options: argparse.ArgumentParser) -> bool:
@@ -120,8 +122,7 @@ def check_rehearsal(asked: argparse.Namespace, options: argparse.ArgumentParser)
 
         settings.allow = tuple(name for names in asked.allow for name in names)
         check_allowed(settings.allow)
-    # A rehearsal inside another (a launcher that the program starts) keeps the record of the outer one.
-    return not asked.no_record and settings.record is None
+    return not asked.no_record
 
 
 def split(args: list[str], options: argparse.ArgumentParser) -> tuple[list[str], list[str]]:

@@ -83,6 +83,11 @@ def absolute(chip: str) -> str:
     return os.path.abspath(file) + (f":{name}" if colon else "")
 
 
+def inherits_record() -> bool:
+    """Whether a process around this one keeps the record; a directory that the user named is not that."""
+    return settings.enable and settings.record is not None
+
+
 def companion() -> Companion | None:
     """What a rehearsal adds to the device of this process; None without a chip."""
     if settings.chip is None:
@@ -97,9 +102,10 @@ def activate_here(chip: str | None, devices: int | None) -> None:
     from heitu.device.activation import install
     from heitu.device.build import core_library
 
+    outer = inherits_record()
     apply(chip, devices, None)
     core_library()
-    if settings.chip is not None and settings.record is None:
+    if settings.chip is not None and not outer:
         from heitu.rehearsal.session import record_here
 
         record_here()

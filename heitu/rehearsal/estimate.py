@@ -336,7 +336,7 @@ def _missing(chip: Chip, operator: Operator, cost: _Cost) -> str:
         if operator.dtype_verdict == "emulated":
             return f"the chip emulates {cost.dtype}, at an unknown rate"
         if cost.rate is None:
-            return f"the chip's peak rate for {cost.dtype or 'this'} is unknown"
+            return f"the peak rate of {cost.dtype or 'this'} is unknown"
         if cost.flops is None:
             return f"not all shapes of {operator.name} are known"
     return ""

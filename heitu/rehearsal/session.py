@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TextIO
 
 import heitu
+from heitu.errors import ExitCode, HeituError
 from heitu.rehearsal import finish
 from heitu.settings import settings
 
@@ -31,6 +32,9 @@ class Session:
     Args:
         reports: files to write at the end, .html or .json.
         keep: where the record stays; None: it is removed at the end.
+
+    Raises:
+        HeituError: there is a record in `keep` already (RECORD).
     """
 
     def __init__(self, command: Sequence[str], reports: Sequence[Path], keep: Path | None = None) -> None:
@@ -39,8 +43,7 @@ class Session:
         if keep is None:
             self.directory = Path(tempfile.mkdtemp(prefix="heitu-record-"))
         else:
-            keep.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory = keep
+            self.directory = _empty(keep)
         self._facts = {
             "version": 1,
             "chip": settings.chip,
@@ -55,6 +58,7 @@ class Session:
         }
         self._note()
         settings.record = self.directory
+        settings.enable = True  # by this a process knows that the record is not its own (inherits_record)
 
     def _note(self) -> None:
         (self.directory / "run.json").write_text(json.dumps(self._facts), encoding="utf-8")
@@ -70,6 +74,23 @@ class Session:
         finish(self.directory, self._reports, quiet=settings.quiet, stream=stream)
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _empty(keep: Path) -> Path:
+    try:
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = [*keep.glob("run.json"), *keep.glob("*.jsonl")]
+    except OSError as error:
+        raise HeituError(
+            f"The record cannot be kept in {keep}: {error.strerror or error}.", exit_code=ExitCode.RECORD
+        ) from None
+    if found:
+        raise HeituError(
+            f"{keep} has the record of another rehearsal.",
+            hint="Name an empty directory, or one that is not there, in HEITU_RECORD.",
+            exit_code=ExitCode.RECORD,
+        )
+    return keep
 
 
 def run(argv: Sequence[str], session: Session) -> int:
@@ -115,7 +136,7 @@ def end_as(status: int) -> int:
 
 def record_here() -> None:
     """Keeps a record of this very process (a notebook), and says what it came to when the process ends."""
-    session = Session(sys.argv or ["python"], [])
+    session = Session(sys.argv or ["python"], [], settings.record)
     owner = os.getpid()
 
     def end() -> None:

@@ -130,10 +130,10 @@ def estimate(report: Report) -> str:
     said = report.estimate
     per = "a step" if said.per == "step" else "the whole run"
     if said.seconds is not None:
-        where = ", bound by launches" if said.launches >= 0.5 else " on the chip"
+        where = ", launch-bound" if said.launches >= 0.5 else " on the chip"
         return f"{per} takes about {roughly(said.seconds.likely)}{where} ({between(said.seconds)})"
     if said.known.likely and said.missing:
-        return f"{per} takes more than {roughly(said.known.best)}: {said.missing[0]}"
+        return f"{per} takes over {roughly(said.known.best)}: {said.missing[0]}"
     return f"none: {said.missing[0]}" if said.missing else "none: there was nothing to estimate"
 
 

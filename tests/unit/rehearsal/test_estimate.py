@@ -113,7 +113,7 @@ def test_work_outside_of_the_steps_is_left_out_where_that_is_known() -> None:
 def test_a_rate_that_nobody_states_gives_no_number() -> None:
     one = said("mlu590", LARGE, line("aten::add.Tensor", (1 << 28,), bytes_in=4 << 28, bytes_out=2 << 28))
     assert one.seconds is None
-    assert one.missing == ("the chip's peak rate for bfloat16 is unknown",)
+    assert one.missing == ("the peak rate of bfloat16 is unknown",)
     assert one.known.likely == pytest.approx((6 << 28) / (2000e9 * BANDWIDTH_PARTS.likely))
     product = next(part for part in one.parts if part.kind == Kind.PRODUCTS.value)
     assert (product.seconds, product.rate, product.flops) == (None, None, 2 * N**3)
