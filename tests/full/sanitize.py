@@ -1,8 +1,9 @@
 """Runs tests on a core built with AddressSanitizer and UndefinedBehaviorSanitizer.
 
-`python -m tests.full.sanitize` runs those of the device; others may be named, as for pytest. The process ends
-at the first error, with the sanitizer's report. Of device memory, AddressSanitizer knows what is in use
-(heitu/device/csrc/sanitizer.h), so it also sees kernels of the core that leave their tensors.
+`python -m tests.full.sanitize` runs those of the device, bare and under the rules of chips; others may be
+named, as for pytest. The process ends at the first error, with the sanitizer's report. Of device memory,
+AddressSanitizer knows what is in use (heitu/device/csrc/sanitizer.h), so it also sees kernels of the core
+that leave their tensors.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ OPTIONS = {
 # Writes one byte past a tensor.
 OVERRUN = "import ctypes, torch; x = torch.zeros(10, device='cuda'); ctypes.memset(x.data_ptr(), 0, 41)"
 TESTS = ("tests/device", "tests/full/test_threads.py")
+# The same under the rules of a chip, every call recorded; and programs on chips that narrow and refuse.
+UNDER_RULES = ("tests/device/test_opinfo.py", "tests/device/test_features.py")
+ON_CHIPS = ("tests/rehearsal/test_porting_reports.py",)
 
 
 def main() -> int:
@@ -41,8 +45,11 @@ def main() -> int:
     )
     if "AddressSanitizer: use-after-poison" not in probe.stderr:
         raise SystemExit(f"The sanitizer does not see a write past the end of a tensor:\n{probe.stderr}")
-    tests = [*run, "-m", "pytest", "-x", *(sys.argv[1:] or TESTS)]
-    return subprocess.run(tests, cwd=REPOSITORY, env=environment).returncode
+    runs = [[*run, "-m", "pytest", "-x", *(sys.argv[1:] or TESTS)]]
+    if not sys.argv[1:]:
+        runs.append([*run, "--chip", "h200", "-m", "pytest", "-x", *UNDER_RULES])
+        runs.append([sys.executable, "-m", "pytest", "-x", *ON_CHIPS])
+    return max(subprocess.run(one, cwd=REPOSITORY, env=environment).returncode for one in runs)
 
 
 def library(name: str) -> str:

@@ -44,8 +44,9 @@ void each_tensor(Arguments values, const Visit& visit) {
 uint64_t device_bytes(Arguments values) {
   uint64_t bytes = 0;
   each_tensor(values, [&](const at::Tensor& tensor) {
-    if (tensor.is_cuda() && tensor.layout() == c10::kStrided && !tensor.is_nested())
-      bytes += tensor.numel() * tensor.itemsize();
+    if (!tensor.is_cuda() || tensor.layout() != c10::kStrided || tensor.is_nested()) return;
+    // Of what is expanded only what there is of it.
+    bytes += std::min<uint64_t>(tensor.numel() * tensor.itemsize(), tensor.storage().nbytes());
   });
   return bytes;
 }

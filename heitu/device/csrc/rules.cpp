@@ -135,7 +135,9 @@ std::optional<Ruling> rule_on(const c10::OperatorHandle& op, c10::DispatchKey ke
 bool is_listed_composite(const c10::OperatorHandle& op) {
   const auto& rules = *rules_in_force;
   // CUDA has kernels of its own for these, which PyTorch composes elsewhere.
-  if (rules.same_device) return op.operator_name().name.rfind("aten::_foreach_", 0) == 0;
+  const auto& name = op.operator_name().name;
+  if (rules.same_device)
+    return name.rfind("aten::_foreach_", 0) == 0 || name == "aten::_fused_rms_norm";
   return rules.has_list && registers(c10::toString(op.operator_name()), "PrivateUse1") &&
          has_default_kernel(op);
 }
