@@ -13,6 +13,7 @@ from heitu.chips import Chip
 from heitu.chips.reading import find_file
 from heitu.errors import HeituError
 from heitu.rehearsal.advice import advise
+from heitu.rehearsal.documents import documented
 from heitu.rehearsal.estimate import Costs, Pace, Span, estimate
 from heitu.rehearsal.reasons import Sources, reason
 from heitu.rehearsal.record import Counts, Operator, Place, Process, Record, Run
@@ -93,6 +94,7 @@ def gather(record: Record, chip: Chip | None = None) -> Report:
         packages=record.packages,
         versions=tuple(_versions(record)),
         evidence=tuple(sources.all),
+        documents=documented(rows, chip),
         notes=record.notes,
     )
 

@@ -192,6 +192,22 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
+class Documented:
+    """What the maker's documents say of an operator that the plugin registers: a remark, and no verdict.
+
+    Attributes:
+        api: as the documents name it.
+        statement: "stated_no" (not supported), or "fallback_noted" (may run on the host).
+        dtypes: for which, of those that were used; empty: for all.
+    """
+
+    operator: str
+    api: str
+    statement: str
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Ending:
     """Where it ended, if not well: `what` happened, and the line of the user's code."""
 
@@ -221,6 +237,7 @@ class Report:
     packages: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     evidence: tuple[Evidence, ...]
+    documents: tuple[Documented, ...]
     notes: tuple[str, ...]
 
     def count(self, verdict: str) -> VerdictCount:

@@ -79,6 +79,10 @@ def report_text(report: Report) -> Iterable[RenderableType]:
         yield table
         if len(natives) > NATIVE_ROWS:
             yield Text(f"and {counted(len(natives) - NATIVE_ROWS, 'native row')} that took less", style="dim")
+    for said in report.documents:
+        what = "is not supported" if said.statement == "stated_no" else "may run on the host"
+        dtypes = f" in {', '.join(said.dtypes)}" if said.dtypes else ""
+        yield Text(f"documents: {said.operator} is native; {said.api} {what}{dtypes}", style="dim")
     for note in report.notes:
         yield Text(f"not read: {note}", style="yellow")
 
