@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test test-full sanitize headers bench lint clean
+.PHONY: demo test test-full matrix estimates sanitize headers bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/heitu run examples/train_gpt.py --out examples/out --steps 150
@@ -29,6 +29,16 @@ bench: $(STAMP)
 	$(BIN)/heitu run bench/overhead.py
 	$(BIN)/heitu run bench/gpt_step.py
 	$(BIN)/heitu run bench/narrow_products.py
+	$(BIN)/python bench/rehearsal.py
+
+# Other people's models on every chip; it takes transformers, and half an hour on two cores.
+matrix: $(STAMP)
+	$(BIN)/python -m pip install --quiet transformers
+	$(BIN)/heitu matrix examples/matrix/programs.toml --out docs/matrix.md
+
+# The estimates of reports against what others have measured and published.
+estimates: $(STAMP)
+	$(BIN)/python bench/estimates/compare.py --out docs/estimates.md
 
 # The device's tests on a core with AddressSanitizer and UndefinedBehaviorSanitizer; takes gcc.
 sanitize: $(STAMP)
