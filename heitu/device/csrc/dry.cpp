@@ -201,6 +201,7 @@ class MetaFrame {
     constexpr uintptr_t kPage = 4096;
     auto* data = static_cast<char*>(result.mutable_data_ptr());
     const auto bytes = result.storage().nbytes();
+    if (bytes == 0) return;
     const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
     const auto first = (begin + kPage - 1) & ~(kPage - 1), last = end & ~(kPage - 1);
     if (bytes <= kMostBytesComputed || last <= first) {
