@@ -317,3 +317,18 @@ def test_a_captured_operator_is_counted_at_each_replay(rehearse: Rehearse) -> No
     assert done.out == "True\n"
     (row,) = done.rows("aten::sin")
     assert (row["calls"], row["replays"]) == (2, 5)
+
+
+def test_an_operator_with_two_narrowed_dtypes_is_narrowed_in_both(rehearse: Rehearse) -> None:
+    program = """
+        import torch
+        angle = torch.full((2,), 0.1, dtype=torch.float64).cuda()
+        turn = torch.polar(torch.ones_like(angle), angle)
+        print(turn.dtype, turn.abs().dtype, torch.view_as_real(turn).dtype)
+        print(turn[0].real.item())
+    """
+    narrowed, exact = (rehearse(chip, program) for chip in ("mlu590", "h200"))
+    assert narrowed.status == 0, narrowed.err
+    assert narrowed.out.splitlines()[0] == "torch.complex128 torch.float64 torch.float64"
+    first, second = (float(done.out.splitlines()[1]) for done in (narrowed, exact))
+    assert 1e-10 < abs(first - second) < 1e-6

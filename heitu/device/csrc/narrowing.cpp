@@ -25,6 +25,34 @@ void convert_narrowed(const ChipDtypeRule& rule, size_t first, Stack* stack,
   inner(stack);
 }
 
+// The dtypes that a call is narrowed from and to.
+class Narrowing {
+ public:
+  explicit Narrowing(const ChipDtypeRule& rule) {
+    if (!rule.operators.empty()) {
+      pairs_.emplace_back(rule.dtype, rule.to);
+      return;
+    }
+    for (const auto& other : chip_rules()->dtypes)
+      if (other.operators.empty() && other.kind == DtypeRuling::Kind::narrowed)
+        pairs_.emplace_back(other.dtype, other.to);
+  }
+  // Undefined where the dtype stays.
+  c10::ScalarType narrow(c10::ScalarType type) const {
+    for (const auto& [from, to] : pairs_)
+      if (from == type) return to;
+    return c10::ScalarType::Undefined;
+  }
+  c10::ScalarType widen(c10::ScalarType type) const {
+    for (const auto& [from, to] : pairs_)
+      if (to == type) return from;
+    return c10::ScalarType::Undefined;
+  }
+
+ private:
+  c10::SmallVector<std::pair<c10::ScalarType, c10::ScalarType>, 4> pairs_;
+};
+
 }  // namespace
 
 void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stack* stack,
@@ -35,10 +63,12 @@ void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stac
     convert_narrowed(rule, first, stack, inner);
     return;
   }
+  const Narrowing narrowing(rule);
   std::vector<std::pair<at::Tensor, at::Tensor>> written;  // the argument, its narrow copy
   const auto narrow = [&](const at::Tensor& tensor) {
-    if (!tensor.defined() || tensor.scalar_type() != rule.dtype) return tensor;
-    return tensor.to(rule.to);
+    if (!tensor.defined()) return tensor;
+    const auto to = narrowing.narrow(tensor.scalar_type());
+    return to == c10::ScalarType::Undefined ? tensor : tensor.to(to);
   };
   for (size_t i = 0; i < arguments.size(); ++i) {
     auto& value = (*stack)[first + i];
@@ -60,9 +90,10 @@ void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stac
     } else if (value.isInt()) {
       auto type = arguments[i].real_type();
       if (auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
-      if (type->kind() == c10::TypeKind::ScalarTypeType &&
-          static_cast<c10::ScalarType>(value.toInt()) == rule.dtype)
-        value = static_cast<int64_t>(rule.to);
+      if (type->kind() == c10::TypeKind::ScalarTypeType) {
+        const auto to = narrowing.narrow(static_cast<c10::ScalarType>(value.toInt()));
+        if (to != c10::ScalarType::Undefined) value = static_cast<int64_t>(to);
+      }
     }
   }
   inner(stack);
@@ -74,7 +105,8 @@ void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stac
     if (!result.defined()) return result;
     for (const auto& [tensor, copy] : written)
       if (copy.is_same(result)) return tensor;
-    return result.scalar_type() == rule.to ? result.to(rule.dtype) : result;
+    const auto from = narrowing.widen(result.scalar_type());
+    return from == c10::ScalarType::Undefined ? result : result.to(from);
   };
   for (size_t i = stack->size() - op.schema().returns().size(); i < stack->size(); ++i) {
     auto& value = (*stack)[i];
