@@ -53,7 +53,8 @@ std::optional<Ruling> rule_on(const c10::OperatorHandle& op, c10::DispatchKey ke
 // Overloads that the chip's plugin registers although PyTorch composes them from others.
 bool is_listed_composite(const c10::OperatorHandle& op);
 
-// Whether the operator only answers which way PyTorch takes on CUDA; a plugin's device is not asked.
+// Whether the operator only answers which way PyTorch takes on CUDA; a plugin's device is not
+// asked.
 bool is_question(const c10::OperatorHandle& op);
 
 // Whether PyTorch's ways through cuDNN and its fused attention are open on this device.
