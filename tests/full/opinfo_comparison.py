@@ -84,7 +84,7 @@ class Comparison:
         if host.requires_grad != device.requires_grad:
             self.say(f"requires_grad: {device.requires_grad} instead of {host.requires_grad}")
         if self.values:
-            self._close(host.detach(), device.detach().cpu())
+            self._close(host.detach().cpu(), device.detach().cpu())
 
     def _close(self, host: Tensor, device: Tensor) -> None:
         tolerance: dict[str, float] = {}
