@@ -1,4 +1,4 @@
-"""Finds the compiled C++ core for the torch that is installed, and has it built where it is missing.
+"""Finds a compiled library of Heitu's for the torch that is installed, and has it built where it is missing.
 
 A stamp in the private cache holds sizes and times of the sources and of the library. While they are as
 recorded, nothing is hashed and no compiler is asked; the modules that compile are not even imported.
@@ -10,7 +10,6 @@ import binascii
 import json
 import os
 import sys
-from collections.abc import Iterator
 from errno import ENOSPC
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from heitu.cache import cache_path, check_private, private_cache, write_whole
 from heitu.device.installed_torch import InstalledTorch, require_torch
+from heitu.device.library import Library
 from heitu.errors import ExitCode, HeituError
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -25,8 +25,18 @@ SOURCE_DIRS = (PACKAGE / "device" / "csrc", PACKAGE / "collectives" / "csrc")
 PYTHONS = ((3, 10), (3, 13))
 
 
+def core() -> Library:
+    """The description of the core: the cuda device itself."""
+    return Library("the core", "the cuda device", "heitu_core", SOURCE_DIRS)
+
+
 def core_library() -> Path:
-    """The compiled core for the installed torch, built first if need be.
+    """The compiled core; see `library_file`."""
+    return library_file(core())
+
+
+def library_file(library: Library) -> Path:
+    """The compiled library for the installed torch, built first if need be.
 
     Raises:
         HeituError: no torch, an unsuitable one, no compiler, a failed build, a cache that is not private,
@@ -35,17 +45,17 @@ def core_library() -> Path:
     check_platform()
     torch = require_torch()
     cache = private_cache()
-    stamp = Stamp(cache, torch)
-    return stamp.read() or _build_under_lock(cache, torch, stamp)
+    stamp = Stamp(cache, torch, library)
+    return stamp.read() or _build_under_lock(cache, torch, library, stamp)
 
 
-def is_built(torch: InstalledTorch) -> bool:
-    """Whether core_library() would answer at once. Makes no directory and builds nothing."""
+def is_built(torch: InstalledTorch, library: Library | None = None) -> bool:
+    """Whether `library`, or else the core, is there already. Makes no directory and builds nothing."""
     cache = cache_path()
     if not cache.is_dir():
         return False
     check_private(cache)
-    return Stamp(cache, torch).read() is not None
+    return Stamp(cache, torch, library or core()).read() is not None
 
 
 def check_platform() -> None:
@@ -66,23 +76,12 @@ def check_platform() -> None:
         )
 
 
-def source_entries(*suffixes: str) -> Iterator[os.DirEntry[str]]:
-    """The files of the core with one of these suffixes, in a fixed order."""
-    waiting = [str(root) for root in reversed(SOURCE_DIRS) if root.is_dir()]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                elif entry.name.endswith(suffixes):
-                    yield entry
-
-
 class Stamp:
     """What was true when the library was last found whole, for one torch and one Python."""
 
-    def __init__(self, cache: Path, torch: InstalledTorch) -> None:
-        self._identity = [*map(str, SOURCE_DIRS), str(torch.root), EXTENSION_SUFFIXES[0]]
+    def __init__(self, cache: Path, torch: InstalledTorch, library: Library) -> None:
+        self._library = library
+        self._identity = [*library.identity(), str(torch.root), EXTENSION_SUFFIXES[0]]
         name = binascii.crc32("\n".join(self._identity).encode())
         self._file = cache / f"stamp-{name:08x}.json"
         self._version_file = torch.root / "version.py"
@@ -106,7 +105,7 @@ class Stamp:
     def inputs(self) -> list[Any]:
         """What the library depends on, as it is now."""
         # The compiler counts only by name: a library made with one that has since gone is still good.
-        sources = [[entry.path, *_size_and_time(entry.stat())] for entry in source_entries(".cpp", ".h")]
+        sources = [[os.fspath(entry), *_size_and_time(entry.stat())] for entry in self._library.inputs()]
         version = _size_and_time(self._version_file.stat())
         return [self._identity, version, [os.environ.get(name, "") for name in ("CXX", "CXXFLAGS")], sources]
 
@@ -121,7 +120,7 @@ def _state(library: str | Path) -> list[int]:
     return [*_size_and_time(status), status.st_ctime_ns, status.st_ino]
 
 
-def _build_under_lock(cache: Path, torch: InstalledTorch, stamp: Stamp) -> Path:
+def _build_under_lock(cache: Path, torch: InstalledTorch, wanted: Library, stamp: Stamp) -> Path:
     from filelock import FileLock, Timeout
 
     from heitu.device.build_progress import say
@@ -134,14 +133,14 @@ def _build_under_lock(cache: Path, torch: InstalledTorch, stamp: Stamp) -> Path:
         try:
             lock.acquire(timeout=0.2)
         except Timeout:
-            say("another process is building the core; waiting for it")
+            say(f"another process is building {wanted.name}; waiting for it")
             lock.acquire()
         try:
             # Another process may have built it in the meantime.
             inputs = stamp.inputs()
-            library = stamp.read() or prebuilt_library(torch) or build_library(cache, torch)
-            stamp.write(library, inputs)
-            return library
+            path = stamp.read() or prebuilt_library(torch, wanted) or build_library(cache, torch, wanted)
+            stamp.write(path, inputs)
+            return path
         finally:
             lock.release()
     except OSError as error:

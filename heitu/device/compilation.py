@@ -1,4 +1,4 @@
-"""Compiles the C++ core.
+"""Compiles a library of Heitu's.
 
 The library lies in the cache under a key of everything that went into it. Objects are kept by the hash of
 what each one was compiled from, so a change of one source, or a build that was killed, costs no more than
@@ -24,100 +24,43 @@ from heitu.cache import private_cache, write_whole
 from heitu.device import build
 from heitu.device.build_progress import BuildProgress, say
 from heitu.device.installed_torch import InstalledTorch, require_torch
+from heitu.device.library import Batch, Library, Sources
 from heitu.device.toolchain import Compiler, ToolError, compile_flags, find_compiler, link_flags, run_tool
 from heitu.errors import HeituError
 from heitu.settings import settings
 
 PREBUILT = build.PACKAGE / "device" / "_prebuilt"
-PRELUDE = "prelude.h"
 UNUSED_DAYS = 3  # what no build has used for so long is removed at the end of the next one
 
 
-def build_library(cache: Path, torch: InstalledTorch) -> Path:
+def build_library(cache: Path, torch: InstalledTorch, library: Library) -> Path:
     """The library in `cache`, compiled as far as it is not there yet. The caller holds the lock.
 
     Raises:
         HeituError: no compiler, or it failed.
         OSError: the cache cannot be written.
     """
-    return _build(cache, Recipe(torch, find_compiler()))
+    return _build(cache, library, torch)
 
 
 def prebuild() -> Path:
-    """Builds the library that a wheel carries and puts it into the package; returns its path."""
+    """Builds the core that a wheel carries and puts it into the package; returns its path."""
     build.check_platform()
     torch = require_torch()
     torch.check_usable()
-    library = _build(private_cache(), Recipe(torch, find_compiler(), portable=True))
+    built = _build(private_cache(), build.core(), torch, portable=True)
     PREBUILT.mkdir(exist_ok=True)
-    target = PREBUILT / f"{_prebuilt_key(torch)}.so"
-    write_whole(target, library.read_bytes())
+    target = PREBUILT / f"{_prebuilt_key(torch, build.core())}.so"
+    write_whole(target, built.read_bytes())
     return target
 
 
-def prebuilt_library(torch: InstalledTorch) -> Path | None:
-    """The library that the wheel carries for this torch, if it carries one."""
-    if not PREBUILT.is_dir():
+def prebuilt_library(torch: InstalledTorch, library: Library) -> Path | None:
+    """The file of `library` that the wheel carries for this torch, if it carries one."""
+    if library.generate is not None or not PREBUILT.is_dir():
         return None
-    library = PREBUILT / f"{_prebuilt_key(torch)}.so"
-    return library if library.is_file() else None
-
-
-def source_files(*suffixes: str) -> list[Path]:
-    """The files of the core with one of these suffixes, in a fixed order."""
-    return [Path(entry.path) for entry in build.source_entries(*suffixes)]
-
-
-def preludes() -> list[Path]:
-    """The header that every translation unit begins with."""
-    return [path for path in (root / PRELUDE for root in build.SOURCE_DIRS) if path.is_file()]
-
-
-def include_closure(source: Path) -> list[Path]:
-    """`source`, the prelude, and every header of ours that either reaches, whatever its #if says."""
-    found: set[Path] = set()
-    waiting = [source, *preludes()]
-    while waiting:
-        path = waiting.pop()
-        if path in found or not path.is_file():
-            continue
-        found.add(path)
-        text = path.read_text("utf-8", "replace")
-        for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', text, re.MULTILINE):
-            waiting += [Path(os.path.normpath(base / name)) for base in (path.parent, *build.SOURCE_DIRS)]
-    return sorted(found)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Sources that are compiled as one translation unit.
-
-    Args:
-        optimization: the compiler's level.
-    """
-
-    sources: tuple[Path, ...]
-    optimization: str
-
-    @property
-    def name(self) -> str:
-        """For progress and errors."""
-        first, *rest = (source.name for source in self.sources)
-        return first if not rest else f"{first} and {len(rest)} more"
-
-
-def batches(sources: list[Path]) -> list[Batch]:
-    """All of `sources`, in two units at most, which take about as long as each other.
-
-    Reading PyTorch's headers takes longer than compiling most sources, so there are only as many units as
-    keep two processors busy. Each source then sees what others keep in their unnamed namespaces. (A
-    precompiled header takes longer to write than it saves.)
-    """
-    # What every operator passes through lies in the first folder itself. What lies below it and in the other
-    # folder calls other operators, which do the work: optimizing it is time lost.
-    passage = tuple(source for source in sources if source.parent == build.SOURCE_DIRS[0])
-    rest = tuple(source for source in sources if source.parent != build.SOURCE_DIRS[0])
-    return [batch for batch in (Batch(passage, "-O2"), Batch(rest, "-O1")) if batch.sources]
+    path = PREBUILT / f"{_prebuilt_key(torch, library)}.so"
+    return path if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -128,27 +71,29 @@ class Recipe:
         portable: for a wheel, so torch is looked for beside the package and not where it lies now.
     """
 
+    library: Library
+    sources: Sources
     torch: InstalledTorch
     compiler: Compiler
     portable: bool = False
 
     def flags(self, batch: Batch) -> list[str]:
         """The flags with which `batch` is compiled."""
-        return compile_flags(self.torch, batch.optimization) + self._own_includes()
-
-    def _own_includes(self) -> list[str]:
-        return [word for root in build.SOURCE_DIRS if root.is_dir() for word in ("-I", str(root))]
+        return self._foreign_flags(batch) + self.sources.include_flags()
 
     def object_key(self, batch: Batch) -> str:
         """The key of what compiling `batch` gives."""
         # Where the sources lie does not matter: what they say is in the key already.
-        files = sorted({path for source in batch.sources for path in include_closure(source)})
-        return self._key(files, compile_flags(self.torch, batch.optimization))
+        files = sorted({path for source in batch.sources for path in self.sources.include_closure(source)})
+        return self._key(files, self._foreign_flags(batch))
 
     def library_key(self) -> str:
         """The key of the whole library."""
-        units = [flag for batch in batches(source_files(".cpp")) for flag in self.flags(batch)]
-        return self._key(source_files(".cpp", ".h"), [*units, *link_flags(self.torch, self.portable)])
+        units = [flag for batch in self.sources.batches() for flag in self.flags(batch)]
+        return self._key(self.sources.files, [*units, *link_flags(self.torch, self.portable)])
+
+    def _foreign_flags(self, batch: Batch) -> list[str]:
+        return compile_flags(self.torch, self.library.module, batch.optimization)
 
     def _key(self, files: list[Path], flags: list[str]) -> str:
         return _digest(self.compiler.identity(), flags, _source_key(self.torch, files))
@@ -158,10 +103,12 @@ class _SourceChangedError(Exception):
     """A source was edited while it was being compiled, so the object is not what its key says."""
 
 
-def _build(cache: Path, recipe: Recipe) -> Path:
+def _build(cache: Path, library: Library, torch: InstalledTorch, portable: bool = False) -> Path:
+    compiler = find_compiler()
     while True:
         try:
-            return _Build(cache, recipe).run()
+            recipe = Recipe(library, library.sources(cache), torch, compiler, portable)
+            return _Build(cache / library.directory, recipe).run()
         except _SourceChangedError as change:
             say(f"{change} was edited while it was being compiled; starting over with what is there now")
 
@@ -169,11 +116,11 @@ def _build(cache: Path, recipe: Recipe) -> Path:
 class _Build:
     """One build, in the process that holds the lock."""
 
-    def __init__(self, cache: Path, recipe: Recipe) -> None:
+    def __init__(self, directory: Path, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._log = cache / "build.log"
-        self._objects = cache / "objects"
-        self._target = cache / "libraries" / f"{recipe.library_key()}.so"
+        self._log = directory / "build.log"
+        self._objects = directory / "objects"
+        self._target = directory / "libraries" / f"{recipe.library_key()}.so"
         self._running: set[subprocess.Popen[str]] = set()
 
     def run(self) -> Path:
@@ -182,14 +129,14 @@ class _Build:
                 return self._target
             say(f"the cached library {self._target} is corrupt; building it anew")
         for directory in (self._objects, self._target.parent):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        sources = source_files(".cpp")
-        if not sources:
-            message = f"There are no sources of the core in {build.SOURCE_DIRS[0]}."
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        library, batches = self._recipe.library, self._recipe.sources.batches()
+        if not batches:
+            message = f"There are no sources of {library.name} in {library.source_dirs[0]}."
             raise HeituError(message, hint="Install heitu anew.")
-        objects = {batch: self._objects / f"{self._recipe.object_key(batch)}.o" for batch in batches(sources)}
+        objects = {batch: self._objects / f"{self._recipe.object_key(batch)}.o" for batch in batches}
         missing = {batch: product for batch, product in objects.items() if not product.exists()}
-        title = f"building the cuda device for torch {self._recipe.torch.version} (once)"
+        title = f"building {library.title} for torch {self._recipe.torch.version} (once)"
         try:
             with BuildProgress(title, len(missing) + 1) as progress:
                 self._compile_all(missing, progress.step)
@@ -197,7 +144,7 @@ class _Build:
                 progress.step("linking")
         except ToolError as failure:
             write_whole(self._log, failure.output.encode())
-            raise failure.explain(self._log) from None
+            raise failure.explain(library.name, self._log) from None
         self._remove_unused(set(objects.values()))
         return self._target
 
@@ -223,7 +170,7 @@ class _Build:
 
     def _compile_all(self, wanted: dict[Batch, Path], done: Callable[[str], None]) -> None:
         def one(batch: Batch) -> None:
-            *before, last = [*preludes(), *batch.sources]
+            *before, last = [*self._recipe.sources.preludes(), *batch.sources]
             words = [word for path in before for word in ("-include", str(path))]
             self._compile(batch, [*words, str(last)], wanted[batch])
             if self._recipe.object_key(batch) != wanted[batch].stem:
@@ -270,8 +217,8 @@ class _Build:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _prebuilt_key(torch: InstalledTorch) -> str:
-    return _source_key(torch, source_files(".cpp", ".h"))
+def _prebuilt_key(torch: InstalledTorch, library: Library) -> str:
+    return _source_key(torch, library.sources(private_cache()).files)
 
 
 def _source_key(torch: InstalledTorch, files: list[Path]) -> str:

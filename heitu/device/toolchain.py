@@ -14,7 +14,6 @@ from pathlib import Path
 from heitu.device.installed_torch import InstalledTorch
 from heitu.errors import ExitCode, HeituError
 
-MODULE = "heitu_core"
 CANDIDATES = ("c++", "g++", "clang++")
 OLDEST_COMPILERS = {"gcc": 11, "clang": 14}
 
@@ -59,11 +58,11 @@ def find_compiler() -> Compiler:
     )
 
 
-def compile_flags(torch: InstalledTorch, optimization: str) -> list[str]:
+def compile_flags(torch: InstalledTorch, module: str, optimization: str) -> list[str]:
     """The flags of a translation unit; include directories of ours come on top."""
     flags = ["-std=c++20", optimization, "-fPIC", "-fvisibility=hidden", "-Wall", "-pipe"]
     flags.append("-DAT_PER_OPERATOR_HEADERS")  # as torch itself is built: operators from ATen/ops only
-    flags += [f"-DTORCH_EXTENSION_NAME={MODULE}", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.cxx11_abi)}"]
+    flags += [f"-DTORCH_EXTENSION_NAME={module}", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.cxx11_abi)}"]
     if torch.pybind_build_abi:
         flags.append(f'-DPYBIND11_BUILD_ABI="{torch.pybind_build_abi}"')
     for directory in [*torch.include_dirs, Path(sysconfig.get_paths()["include"])]:
@@ -96,8 +95,8 @@ class ToolError(Exception):
         self.returncode = returncode
         self.output = output  # the command line, then what the tool said
 
-    def explain(self, log: Path) -> HeituError:
-        """The sentence for the user; the whole output lies in `log`."""
+    def explain(self, library: str, log: Path) -> HeituError:
+        """The sentence for the user about `library` ("the core"); the whole output lies in `log`."""
         if "No space left on device" in self.output:
             return disk_full(f"while building {self.what}")
         if self.returncode < 0 or re.search(r"Killed|signal terminated program", self.output):
@@ -110,7 +109,7 @@ class ToolError(Exception):
         errors = [line for line in lines[1:] if re.search(r"\berror\b|undefined reference", line)]
         said = (errors or lines[1:] or [f"it ended with code {self.returncode} and said nothing"])[0]
         return HeituError(
-            f"The core does not compile ({self.what}): {said}",
+            f"{library[:1].upper()}{library[1:]} does not compile ({self.what}): {said}",
             hint=f"The whole log: {log}. It takes gcc 11, clang 14 or newer; CXX chooses a compiler.",
             exit_code=ExitCode.COMPILE_FAILED,
         )

@@ -15,6 +15,7 @@ import pytest
 
 from heitu.device import build, compilation
 from heitu.device.installed_torch import InstalledTorch
+from heitu.device.library import Library
 from heitu.errors import ExitCode, HeituError
 from tests.unit.conftest import FakeCompiler, write_torch
 
@@ -338,7 +339,7 @@ print(build.core_library())
 
 def test_each_folder_level_is_one_unit(compiler: FakeCompiler, sources: Path) -> None:
     (sources / "c.cpp").write_text("int c() { return 3; }\n")
-    batches = compilation.batches(compilation.source_files(".cpp"))
+    batches = build.core().sources(sources.parent).batches()
     names = [[source.name for source in batch.sources] for batch in batches]
     assert names == [["a.cpp", "c.cpp"], ["b.cpp"]]
     assert [batch.optimization for batch in batches] == ["-O2", "-O1"]
@@ -378,3 +379,54 @@ def test_a_killed_build_goes_on_where_it_was(
     compiler.calls()
     assert build.core_library().read_bytes().startswith(b"built by")
     assert compiler.calls() == ["link"]
+
+
+def second_library(root: Path, **more: object) -> Library:
+    """A library beside the core, of one source."""
+    root.mkdir()
+    (root / "d.cpp").write_text("int d() { return 4; }\n")
+    return Library("the other", "another device", "heitu_other", (root,), directory="other", **more)  # type: ignore[arg-type]
+
+
+def test_libraries_lie_beside_each_other(
+    compiler: FakeCompiler, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    core = build.core_library()
+    compiler.calls()
+    capfd.readouterr()
+    other = second_library(tmp_path / "second")
+    path = build.library_file(other)
+    assert compiler.calls() == ["d.cpp", "link"]
+    assert "building another device for torch" in capfd.readouterr().err
+    assert path.parent.parent.name == "other"
+    assert (build.core_library(), build.library_file(other)) == (core, path)
+    assert compiler.calls() == []
+
+
+def test_generated_sources_are_made_anew_with_what_they_are_made_from(
+    compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.txt"
+    table.write_text("5")
+    other = second_library(
+        tmp_path / "second",
+        generate=lambda: {"made.cpp": f"int made() {{ return {table.read_text()}; }}\n"},
+        generated_from=(table,),
+    )
+    assert b"return 5" in build.library_file(other).read_bytes()
+    compiler.calls()
+    build.library_file(other)
+    assert compiler.calls() == []
+    table.write_text("66")
+    assert b"return 66" in build.library_file(other).read_bytes()
+    assert compiler.calls() == ["link", "made.cpp"]
+
+
+def test_a_header_of_another_library_counts(compiler: FakeCompiler, tmp_path: Path, sources: Path) -> None:
+    other = second_library(tmp_path / "second", include_dirs=(sources,))
+    (tmp_path / "second" / "d.cpp").write_text('#include "a.h"\nint d() { return a(); }\n')
+    build.library_file(other)
+    compiler.calls()
+    (sources / "a.h").write_text("#pragma once\nlong a();\n")
+    build.library_file(other)
+    assert compiler.calls() == ["d.cpp", "link"]
