@@ -30,6 +30,7 @@ class ExitCode(enum.IntEnum):
     RECORD = 82  # a directory without the record of a rehearsal, or with one of another version
     REPORT = 83  # a file that is not a report, or one of another version
     REPORT_PATH = 84  # a report cannot be written where it was asked for
+    PLUGIN_UNUSABLE = 85  # the vendor's plugin is missing or cannot be imported
 
 
 class HeituError(RuntimeError):

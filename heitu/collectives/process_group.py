@@ -61,7 +61,7 @@ def _supply(c10d: Any, core: Any) -> None:
     core.bind_nccl(c10d.Work, c10d.Backend, gpus, lambda *arguments: _open_gloo(c10d, *arguments))
     group = core.ProcessGroupNCCL
     _complete_work(core.WorkNCCL, c10d.Work)
-    _complete_group(group, core, _options(c10d.Backend.Options))
+    _complete_group(group, core, options_class(c10d.Backend.Options))
     c10d._DEFAULT_PG_NCCL_TIMEOUT = DEFAULT_TIMEOUT
     c10d.ProcessGroupNCCL = group
     process = os.getpid()
@@ -93,7 +93,7 @@ def _open_gloo(c10d: Any, store: Any, rank: int, size: int, timeout: timedelta) 
     return gloo(c10d.PrefixStore("gloo", store), rank, size, options)
 
 
-def _options(base: type[Any]) -> type[Any]:
+def options_class(base: type[Any]) -> type[Any]:
     class Options(base):  # type: ignore[misc]
         """Options of the nccl process group.
 

@@ -12,13 +12,12 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
+from heitu.device.around_import import AroundImport
 from heitu.errors import ExitCode, HeituError
 from heitu.settings import MAX_DEVICES, settings
 
@@ -39,7 +38,7 @@ def install(companion: Companion | None = None) -> None:
     Raises:
         HeituError: torch is already imported without it, or the core cannot be built.
     """
-    if any(isinstance(finder, _AroundImport) for finder in sys.meta_path):
+    if any(isinstance(finder, AroundImport) for finder in sys.meta_path):
         return
     if "torch" in sys.modules:
         raise HeituError(
@@ -50,8 +49,8 @@ def install(companion: Companion | None = None) -> None:
     from heitu.device.build import core_library
 
     device = _Device(core_library(), companion)
-    sys.meta_path.insert(0, _AroundImport("torch._C", device.before_c, device.after_c))
-    sys.meta_path.insert(0, _AroundImport("torch", None, device.after_torch))
+    sys.meta_path.insert(0, AroundImport("torch._C", device.before_c, device.after_c))
+    sys.meta_path.insert(0, AroundImport("torch", None, device.after_torch))
 
 
 class _Device:
@@ -143,61 +142,3 @@ def _all_devices() -> int:
 def device_uuid(index: int) -> str:
     """UUID of an emulated device; the last group is its index."""
     return f"48656974-7500-4000-8000-{index:012x}"
-
-
-class _AroundImport(MetaPathFinder):
-    """Runs steps before a module is created and after it was executed; finds nothing by itself."""
-
-    def __init__(
-        self,
-        name: str,
-        before: Callable[[ModuleSpec], None] | None,
-        after: Callable[[ModuleType], None],
-    ) -> None:
-        self._name = name
-        self._before = before
-        self._after = after
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != self._name:
-            return None
-        for finder in sys.meta_path:
-            if isinstance(finder, _AroundImport) or not hasattr(finder, "find_spec"):
-                continue
-            spec = finder.find_spec(name, path, target)
-            if spec is not None and spec.loader is not None:
-                spec.loader = _AroundLoader(spec.loader, spec, self._before, self._after)
-                return spec
-        return None
-
-
-class _AroundLoader(Loader):
-    def __init__(
-        self,
-        inner: Loader,
-        spec: ModuleSpec,
-        before: Callable[[ModuleSpec], None] | None,
-        after: Callable[[ModuleType], None],
-    ) -> None:
-        self._inner = inner
-        self._spec = spec
-        self._before = before
-        self._after = after
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        if self._before is not None:
-            self._before(spec)
-        return self._inner.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        # The module and its spec look as if nobody had stood in between.
-        self._spec.loader = self._inner
-        if getattr(module, "__loader__", None) is self:
-            module.__loader__ = self._inner
-        self._inner.exec_module(module)
-        self._after(module)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._inner, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -79,8 +80,8 @@ def install(torch_c: Any, core: Any) -> None:
     torch_c._cuda_sleep = lambda cycles: core.occupy_stream(int(cycles) * 1_000_000_000 // CLOCK_HZ)
     torch_c._cuda_busy_wait_for_flag = lambda: None
     torch_c._cuda_clear_flag = lambda: None
-    torch_c._cudart = _cudart(core)
-    torch_c._nvtx = _nvtx()
+    torch_c._cudart = cudart(core.memory_info, core.register_pinned, core.unregister_pinned)
+    torch_c._nvtx = nvtx()
     torch_c._has_magma = True
 
 
@@ -91,16 +92,26 @@ def _architectures(core: ModuleType) -> str:
     return " ".join([*(name for name in own if name not in ARCHITECTURES.split()), ARCHITECTURES])
 
 
-def _cudart(core: ModuleType) -> ModuleType:
-    """The functions of the CUDA runtime that torch exposes; each returns its error code."""
+def cudart(
+    memory_info: Callable[[int], tuple[int, int]],
+    register: Callable[[int, int], bool],
+    unregister: Callable[[int], bool],
+) -> ModuleType:
+    """The functions of the CUDA runtime that torch exposes; each returns its error code.
+
+    Args:
+        memory_info: bytes free and in all, of a device.
+        register: pins host memory (address, bytes); False where it is pinned already.
+        unregister: its reverse; False where it is not pinned.
+    """
     cudart: Any = ModuleType("torch._C._cudart")
 
     def host_register(pointer: int, size: int, flags: int) -> cudaError:
-        added = core.register_pinned(pointer, size)
+        added = register(pointer, size)
         return cudaError.success if added else cudaError.hostMemoryAlreadyRegistered
 
     def host_unregister(pointer: int) -> cudaError:
-        removed = core.unregister_pinned(pointer)
+        removed = unregister(pointer)
         return cudaError.success if removed else cudaError.hostMemoryNotRegistered
 
     def stream_create(_: int) -> cudaError:
@@ -114,14 +125,14 @@ def _cudart(core: ModuleType) -> ModuleType:
     cudart.cudaHostUnregister = host_unregister
     cudart.cudaStreamCreate = stream_create
     cudart.cudaStreamDestroy = stream_create
-    cudart.cudaMemGetInfo = core.memory_info
+    cudart.cudaMemGetInfo = memory_info
     module: ModuleType = cudart
     return module
 
 
-def _nvtx() -> ModuleType:
+def nvtx() -> ModuleType:
     """Ranges and marks. No profiler reads them here, but depths and handles are as NVTX gives them."""
-    nvtx: Any = ModuleType("torch._C._nvtx")
+    module: Any = ModuleType("torch._C._nvtx")
     state = SimpleNamespace(depth=0, handle=0)
 
     def push(_: str) -> int:
@@ -136,12 +147,12 @@ def _nvtx() -> ModuleType:
         state.handle += 1
         return int(state.handle)
 
-    nvtx.rangePushA = push
-    nvtx.rangePop = pop
-    nvtx.rangeStartA = start
-    nvtx.rangeEnd = lambda handle: None
-    nvtx.markA = lambda message: None
-    nvtx.deviceRangeStart = lambda message, stream: start(message)
-    nvtx.deviceRangeEnd = lambda handle, stream: None
-    module: ModuleType = nvtx
-    return module
+    module.rangePushA = push
+    module.rangePop = pop
+    module.rangeStartA = start
+    module.rangeEnd = lambda handle: None
+    module.markA = lambda message: None
+    module.deviceRangeStart = lambda message, stream: start(message)
+    module.deviceRangeEnd = lambda handle, stream: None
+    made: ModuleType = module
+    return made

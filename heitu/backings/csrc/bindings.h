@@ -1,0 +1,11 @@
+// What binds the library's parts to Python.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace heitu {
+
+void bind_streams(pybind11::module_& m);
+void bind_collectives(pybind11::module_& m);
+
+}  // namespace heitu

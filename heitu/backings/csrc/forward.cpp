@@ -1,0 +1,213 @@
+#include "forward.h"
+
+#include <ATen/core/GeneratorForPrivateuseone.h>
+
+#include <map>
+#include <mutex>
+
+#include "../../device/csrc/call.h"
+#include "generator.h"
+
+namespace heitu {
+
+void Passage::take_other(c10::IValue& value) const {
+  if (value.isDevice()) {
+    value = plugin_device(value.toDevice());
+  } else if (value.isGenerator()) {
+    value = plugin_generator(value.toGenerator());
+  } else if (value.isStream()) {
+    value = plugin_stream(value.toStream());
+  } else if (value.isStorage()) {
+    const auto storage = value.toStorage();
+    if (storage.device().is_cuda())
+      value = c10::Storage(plugin_storage(*storage.unsafeGetStorageImpl()));
+  }
+}
+
+void Passage::give_containers(c10::IValue& value) {
+  const auto plain = [](const at::Tensor& t, c10::intrusive_ptr<c10::StorageImpl> storage) {
+    return wrap(t, std::move(storage));
+  };
+  if (value.isList()) {
+    auto list = value.toList();
+    for (size_t i = 0; i < list.size(); ++i) {
+      c10::IValue element = list.get(i);
+      if (!element.isTensor()) return;
+      list.set(i, give(element.toTensor(), plain));
+    }
+    return;
+  }
+  auto dict = value.toGenericDict();
+  for (const auto& entry : dict) {
+    if (entry.value().isTensor()) entry.setValue(give(entry.value().toTensor(), plain));
+  }
+}
+
+c10::intrusive_ptr<c10::StorageImpl> Passage::shared_storage(const at::Tensor& result) {
+  if (!result.has_storage()) return {};
+  const auto* storage = result.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
+  for (const auto& pair : pairs_) {
+    if (!pair.plugin.has_storage() || !pair.cuda.has_storage()) continue;
+    if (pair.plugin.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl() == storage)
+      return c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(
+          pair.cuda.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
+  }
+  for (const auto& [plugin, cuda] : given_)
+    if (plugin == storage) return cuda;
+  if (result.storage().use_count() == 1) return {};
+  given_.emplace_back(storage, cuda_storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(
+                                   const_cast<c10::StorageImpl*>(storage))));
+  return given_.back().second;
+}
+
+void Passage::write_back(const at::Tensor& cuda) const {
+  for (const auto& pair : pairs_)
+    if (pair.cuda.is_same(cuda)) heitu::write_back(pair.plugin, cuda);
+}
+
+namespace {
+
+struct KeyPair {
+  c10::DispatchKey cuda;
+  c10::DispatchKey plugin;
+};
+constexpr KeyPair kKeys[] = {
+    {c10::DispatchKey::CUDA, c10::DispatchKey::PrivateUse1},
+    {c10::DispatchKey::SparseCUDA, c10::DispatchKey::SparsePrivateUse1},
+    {c10::DispatchKey::SparseCsrCUDA, c10::DispatchKey::SparseCsrPrivateUse1},
+    {c10::DispatchKey::QuantizedCUDA, c10::DispatchKey::QuantizedPrivateUse1},
+};
+
+std::mutex fallback_mutex;
+std::map<std::string, int64_t>& fallback_calls() {
+  static auto* calls = new std::map<std::string, int64_t>;
+  return *calls;
+}
+
+// Runs an operator on the plugin's kernel.
+class Forward final : public c10::OperatorKernel {
+ public:
+  Forward(const c10::OperatorHandle& op, c10::DispatchKey key)
+      : plugin_keys_(key), inputs_(op.schema().arguments().size()) {
+    const auto& arguments = op.schema().arguments();
+    for (size_t i = 0; i < inputs_; ++i) {
+      const auto* alias = arguments[i].alias_info();
+      if (alias && alias->isWrite()) written_.push_back(static_cast<int>(i));
+    }
+    fallback_ = !op.hasKernelForDispatchKey(key);
+  }
+
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
+    check(op, *stack);
+    const auto first = stack->size() - inputs_;
+    c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
+    Passage passage;
+    c10::SmallVector<at::Tensor, 4> written;
+    for (int i : written_) {
+      const auto& value = (*stack)[first + i];
+      if (value.isTensor()) {
+        written.push_back(value.toTensor());
+      } else if (value.isTensorList()) {
+        for (const auto& tensor : value.toTensorVector()) written.push_back(tensor);
+      }
+    }
+    for (size_t i = first; i < stack->size(); ++i) passage.take((*stack)[i], &shadow);
+    if (C10_UNLIKELY(fallback_)) {
+      const std::lock_guard lock(fallback_mutex);
+      ++fallback_calls()[c10::toString(op.operator_name())];
+    }
+    op.redispatchBoxed(plugin_keys_, stack);
+    for (const auto& tensor : written)
+      if (tensor.defined() && tensor.is_cuda()) passage.write_back(tensor);
+    for (size_t i = first; i < stack->size(); ++i)
+      passage.give((*stack)[i],
+                   [](const at::Tensor& t, c10::intrusive_ptr<c10::StorageImpl> storage) {
+                     return wrap(t, std::move(storage));
+                   });
+  }
+
+ private:
+  // Device mixtures are refused in PyTorch's words.
+  void check(const c10::OperatorHandle& op, const Stack& stack) const {
+    std::optional<c10::Device> device;
+    bool mixed = false;
+    const auto look = [&](const c10::IValue& value) {
+      if (!value.isTensor() || !value.toTensor().defined()) return;
+      const auto found = value.toTensor().device();
+      mixed = mixed || !found.is_cuda() || (device && *device != found);
+      device = found;
+    };
+    for (const auto& value : torch::jit::last(stack, inputs_)) {
+      if (value.isTensorList() || value.isOptionalTensorList()) {
+        for (const c10::IValue& element : value.toListRef()) look(element);
+      } else {
+        look(value);
+      }
+    }
+    if (C10_UNLIKELY(mixed)) check_devices(op, device_check(op.operator_name()), stack);
+  }
+
+  c10::DispatchKeySet plugin_keys_;
+  size_t inputs_;
+  c10::SmallVector<int, 2> written_;
+  bool fallback_ = false;
+};
+
+c10::KernelFunction forward(const c10::OperatorHandle& op, c10::DispatchKey key) {
+  return c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Forward>(op, key));
+}
+
+// Operators for which the plugin has only its fallback, and those registered after us.
+void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+  const auto highest = keys.highestPriorityTypeId();
+  for (const auto& pair : kKeys) {
+    if (pair.cuda != highest) continue;
+    forward(op, pair.plugin).callBoxed(op, keys, stack);
+    return;
+  }
+  TORCH_CHECK_NOT_IMPLEMENTED(false, "Could not run '", op.operator_name(), "' on the '",
+                              c10::toString(highest), "' backend.");
+}
+
+std::vector<c10::RegistrationHandleRAII>& registrations() {
+  static auto* handles = new std::vector<c10::RegistrationHandleRAII>;
+  return *handles;
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, int64_t>> host_fallbacks() {
+  const std::lock_guard lock(fallback_mutex);
+  return {fallback_calls().begin(), fallback_calls().end()};
+}
+
+int install_kernels() {
+  using c10::DispatchKey;
+  auto& dispatcher = c10::Dispatcher::singleton();
+  const auto put = [&](const c10::OperatorHandle& op, DispatchKey key, c10::KernelFunction kernel) {
+    registrations().push_back(dispatcher.registerImpl(op.operator_name(), key, std::move(kernel),
+                                                      std::nullopt, nullptr, "heitu"));
+  };
+  for (const auto& name : dispatcher.getAllOpNames()) {
+    const auto op = dispatcher.findOp(name);
+    if (!op || !op->hasSchema()) continue;
+    for (const auto& [cuda, plugin] : kKeys) {
+      if (op->hasKernelForDispatchKey(plugin) && !op->hasKernelForDispatchKey(cuda))
+        put(*op, cuda, forward(*op, plugin));
+    }
+    // The plugin's own autograd, or an operator that PyTorch composes and the plugin implements
+    // whole: composing it here would lose the plugin's kernel and its gradient.
+    const bool own_gradient = op->hasKernelForDispatchKey(DispatchKey::AutogradPrivateUse1);
+    const bool whole = op->hasKernelForDispatchKey(DispatchKey::PrivateUse1) &&
+                       op->hasKernelForDispatchKey(DispatchKey::CompositeImplicitAutograd);
+    if ((own_gradient || whole) && !op->hasKernelForDispatchKey(DispatchKey::AutogradCUDA))
+      put(*op, DispatchKey::AutogradCUDA, bridge(*op));
+  }
+  const auto count = static_cast<int>(registrations().size());
+  for (const auto& pair : kKeys)
+    registrations().push_back(dispatcher.registerFallback(
+        pair.cuda, c10::KernelFunction::makeFromBoxedFunction<&fallback>(), "heitu"));
+  return count;
+}
+
+}  // namespace heitu
