@@ -1,0 +1,1 @@
+"""Plugins that stand in for vendors: real PrivateUse1 backends over host memory, under their names."""
