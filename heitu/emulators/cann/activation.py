@@ -1,0 +1,114 @@
+"""Puts the emulator into a process, in the place of CANN's own libraries."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from heitu.device.build import library_file
+from heitu.device.library import Library
+from heitu.device.toolchain import find_compiler
+from heitu.emulators.cann import tables
+from heitu.errors import ExitCode, HeituError
+
+# The names under which torch_npu is linked with CANN or opens it while it runs.
+SONAMES = (
+    "libascendcl.so",
+    "libacl_op_compiler.so",
+    "libge_runner.so",
+    "libgraph.so",
+    "libacl_tdt_channel.so",
+    "libnnopbase.so",
+    "libopapi.so",
+    "libhccl.so",
+    "libhcomm.so",
+)
+SOURCES = Path(__file__).resolve().parent / "csrc"
+
+
+def library() -> Library:
+    """The description of the emulator's library."""
+    return Library(
+        name="the CANN emulator",
+        title="the CANN emulator",
+        module="heitu_cann",
+        source_dirs=(SOURCES,),
+        directory="cann",
+        generate=tables.generate,
+        generated_from=(*tables.tables(), tables.KNOWN),
+    )
+
+
+def activate() -> None:
+    """Makes the coming `import torch_npu` find the emulator where it looks for CANN. Safe to call twice.
+
+    Raises:
+        HeituError: the emulator cannot be built or loaded.
+    """
+    _loaded()
+
+
+def calls() -> dict[str, int]:
+    """How often each operator was called since the start or `reset_calls`."""
+    function = _loaded().heitu_cann_calls_json
+    function.restype = ctypes.c_char_p
+    found: dict[str, int] = json.loads(function())
+    return found
+
+
+def reset_calls() -> None:
+    """Begins counting anew."""
+    _loaded().heitu_cann_reset_calls()
+
+
+@cache
+def _loaded() -> ctypes.CDLL:
+    built = library_file(library())
+    home = _installation(built)
+    # Global, because torch_npu's libraries find these by the names that they are linked with.
+    emulator = _load(built)
+    for soname in SONAMES:
+        _load(home / "lib64" / soname)
+    os.environ["ASCEND_HOME_PATH"] = str(home)
+    os.environ["ASCEND_OPP_PATH"] = str(home / "opp")
+    return emulator
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_GLOBAL)
+    except OSError as error:
+        raise HeituError(
+            f"The CANN emulator does not load: {error}.",
+            hint=f"Remove {path.parent}, so that it is built anew, and run `heitu doctor`.",
+            exit_code=ExitCode.CORE_UNUSABLE,
+        ) from None
+
+
+def _installation(built: Path) -> Path:
+    """A directory that looks like CANN's: empty libraries with its names, each of which needs the emulator."""
+    home = built.with_name(f"{built.stem}-home")
+    if home.is_dir():
+        return home
+    with tempfile.TemporaryDirectory(dir=built.parent) as place:
+        made = Path(place) / "home"
+        for folder in ("lib64", "runtime", "compiler", "opp"):  # torch_npu looks whether these are there
+            (made / folder).mkdir(mode=0o700, parents=True)
+        source = Path(place) / "empty.cpp"
+        source.write_text("")
+        for soname in SONAMES:
+            command = [*find_compiler().command, "-shared", "-fPIC", str(source)]
+            command += ["-o", str(made / "lib64" / soname), f"-Wl,-soname,{soname}"]
+            command += ["-Wl,--no-as-needed", str(built), f"-Wl,-rpath,{built.parent}"]
+            subprocess.run(command, check=True)
+        try:
+            made.rename(home)
+        except OSError:
+            if not home.is_dir():  # another process was faster
+                raise
+    return home

@@ -1,0 +1,45 @@
+// Kernels for which no operator of PyTorch's has the same arguments: reductions and decompositions.
+#include <ATen/ATen.h>
+
+#include "operators.h"
+
+namespace heitu::cann {
+
+HEITU_KERNEL(aminmax) {
+  const auto dims = call.ints(1);
+  const auto self = call.tensor(0);
+  const auto dim = dims.size() == 1 ? std::optional<int64_t>(dims[0]) : std::nullopt;
+  const auto [least, most] = at::aminmax(self, dim, call.flag(2));
+  call.put(3, least);
+  call.put(4, most);
+}
+
+HEITU_KERNEL(vector_norm) {
+  const auto dims = call.ints(2);
+  const auto dim = dims.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(dims);
+  const auto self = call.tensor(0);
+  std::optional<at::ScalarType> type;
+  if (call.has(4) && call.type(4) != self.scalar_type()) type = call.type(4);
+  call.put(5, at::linalg_vector_norm(self, call.scalar(1), dim, call.flag(3), type));
+}
+
+HEITU_KERNEL(linalg_qr) {
+  const char* modes[] = {"reduced", "complete", "r"};
+  const auto [q, r] = at::linalg_qr(call.tensor(0), modes[call.integer(1)]);
+  if (call.integer(1) != 2) call.put(2, q);
+  call.put(3, r);
+}
+
+HEITU_KERNEL(svd) {
+  const bool vectors = call.flag(2);
+  if (!vectors) {
+    call.put(3, at::linalg_svdvals(call.tensor(0)));
+    return;
+  }
+  const auto [u, s, vh] = at::linalg_svd(call.tensor(0), call.flag(1));
+  call.put(3, s);
+  call.put(4, u);
+  call.put(5, vh.mH());
+}
+
+}  // namespace heitu::cann
