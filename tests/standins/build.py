@@ -18,7 +18,7 @@ SOURCES = Path(__file__).parent / "csrc"
 def library() -> Path:
     """The compiled library; it takes some 40 s where it is not in the cache."""
     torch, compiler = require_torch(), find_compiler()
-    flags = [*compile_flags(torch, "-O1"), "-UTORCH_EXTENSION_NAME", "-DTORCH_EXTENSION_NAME=_C"]
+    flags = compile_flags(torch, "_C", "-O1")
     flags.remove("-DAT_PER_OPERATOR_HEADERS")
     key = hashlib.sha256(repr((compiler.identity(), flags, torch.git_version)).encode())
     for source in sorted(SOURCES.iterdir()):
