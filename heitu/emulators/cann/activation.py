@@ -91,7 +91,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 def _installation(built: Path) -> Path:
-    """A directory that looks like CANN's: empty libraries with its names, each of which needs the emulator."""
+    """A directory that looks like CANN's: empty libraries with its names, which need the emulator."""
     home = built.with_name(f"{built.stem}-home")
     if home.is_dir():
         return home

@@ -3,14 +3,14 @@
 A line describes one operator: its C parameters in their order, and what computes it.
 
     aclnnAdd(self, other, Scalar alpha, >out) = add.Tensor
-    aclnnReduceSum(self, ints dim, bool keepdim, dtype dtype, >out) = sum.dim_IntList(self, dim, keepdim, dtype)
-    aclnnApplyAdamWV2(...) : adamw
+    aclnnEye(int n, int m, >out) = eye.m(n, m)
+    aclnnApplyAdamWV2(...) : adamw_v2
 
 A parameter is a tensor unless a kind stands before its name; `>` marks a tensor (or a list of them) that a
-result is written into. After `=` stands an overload of PyTorch's, run on the CPU: with all parameters but the
-results in their order, or with what is listed, where `name=word` sets an argument by name and a word is a
-parameter, its element type (`out.dtype`) or a literal. After `:` stands a kernel written in C++. Operators that torch_npu knows and no line
-describes are in `known.txt`; they fail by name.
+result is written into. After `=` stands an overload of PyTorch's, run on the CPU: with all parameters but
+the results in their order, or with what is listed, where `name=word` sets an argument by name and a word is
+a parameter, its element type (`out.dtype`) or a literal. After `:` stands a kernel written in C++. Operators
+that torch_npu knows and no line describes are in `known.txt`; they fail by name.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def _functions(index: int, operator: Operator) -> Iterator[str]:
     yield f"{first}({', '.join(declared)}) {{"
     yield f"  return prepare({index}, workspace, executor, {{{', '.join(packed)}}});"
     yield "}"
-    yield f"{second}(void*, uint64_t, Executor* executor, void* stream) {{ return launch(executor, stream); }}"
+    yield f"{second}(void*, uint64_t, Executor* executor, void* stream) {{"
+    yield "  return launch(executor, stream);"
+    yield "}"
 
 
 def _read(path: Path) -> Iterator[Operator]:
