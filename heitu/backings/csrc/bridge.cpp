@@ -105,9 +105,28 @@ class AutocastScope {
   at::ScalarType dtype_ = at::ScalarType::Undefined;
 };
 
+// The dispatcher tells which kernel it would run only to itself; explicit instantiation may name a
+// private member.
+template <auto member>
+struct OpenedHandle {
+  friend const c10::KernelFunction& dispatched(const c10::OperatorHandle& op,
+                                               c10::DispatchKey key) {
+    return (op.*member)->op.lookup(c10::DispatchKeySet(key));
+  }
+};
+const c10::KernelFunction& dispatched(const c10::OperatorHandle& op, c10::DispatchKey key);
+template struct OpenedHandle<&c10::OperatorHandle::operatorDef_>;
+
+// Tensors that stand for others: torch.func's, fake ones, subclasses written in Python.
+constexpr c10::DispatchKeySet kWrappers =
+    c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::FuncTorchBatched,
+                         c10::DispatchKey::FuncTorchGradWrapper, c10::DispatchKey::Functionalize});
+
 class Bridge final : public c10::OperatorKernel {
  public:
-  explicit Bridge(const c10::OperatorHandle& op) : inputs_(op.schema().arguments().size()) {
+  explicit Bridge(const c10::OperatorHandle& op)
+      : inputs_(op.schema().arguments().size()),
+        pytorch_(dispatched(op, c10::DispatchKey::AutogradCUDA)) {
     const auto& arguments = op.schema().arguments();
     for (size_t i = 0; i < inputs_; ++i) {
       const auto* alias = arguments[i].alias_info();
@@ -115,7 +134,11 @@ class Bridge final : public c10::OperatorKernel {
     }
   }
 
-  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
+  void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+    // Modes and wrapped tensors are to see PyTorch's operators on cuda tensors, as on CUDA.
+    if (C10_UNLIKELY(c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::Python) ||
+                     any_wrapper(torch::jit::last(*stack, inputs_))))
+      return pytorch_.callBoxed(op, keys, stack);
     const auto first = stack->size() - inputs_;
     c10::SmallVector<at::Tensor, 2> written;
     for (int i : written_) {
@@ -141,6 +164,18 @@ class Bridge final : public c10::OperatorKernel {
   }
 
  private:
+  static bool any_wrapper(c10::ArrayRef<c10::IValue> arguments) {
+    for (const auto& value : arguments) {
+      if (value.isTensor()) {
+        if (value.toTensor().defined() && value.toTensor().key_set().has_any(kWrappers))
+          return true;
+      } else if (value.isTensorList() || value.isOptionalTensorList()) {
+        if (any_wrapper(value.toListRef())) return true;
+      }
+    }
+    return false;
+  }
+
   static void rebase(const at::Tensor& plugin, const at::Tensor& cuda) {
     auto node = new_node<HeituLeave>();
     const auto edge = autograd::impl::gradient_edge(plugin);
@@ -151,6 +186,7 @@ class Bridge final : public c10::OperatorKernel {
 
   size_t inputs_;
   c10::SmallVector<int, 2> written_;
+  c10::KernelFunction pytorch_;  // what PyTorch does where the plugin has nothing of its own
 };
 
 }  // namespace

@@ -6,13 +6,18 @@
 #include <mutex>
 
 #include "../../device/csrc/call.h"
+#include "../../device/csrc/cuda_error.h"
 #include "generator.h"
+#include "own_kernels.h"
 
 namespace heitu {
 
 void Passage::take_other(c10::IValue& value) const {
   if (value.isDevice()) {
-    value = plugin_device(value.toDevice());
+    const auto device = value.toDevice();
+    if (C10_UNLIKELY(device.is_cuda() && device.index() >= cuda_guard().deviceCount()))
+      throw_cuda_error(kInvalidDevice);
+    value = plugin_device(device);
   } else if (value.isGenerator()) {
     value = plugin_generator(value.toGenerator());
   } else if (value.isStream()) {
@@ -188,13 +193,13 @@ int install_kernels() {
     registrations().push_back(dispatcher.registerImpl(op.operator_name(), key, std::move(kernel),
                                                       std::nullopt, nullptr, "heitu"));
   };
+  for (auto& [name, kernel] : own_kernels()) {
+    const auto op = dispatcher.findOp(name);
+    if (op) put(*op, DispatchKey::CUDA, std::move(kernel));
+  }
   for (const auto& name : dispatcher.getAllOpNames()) {
     const auto op = dispatcher.findOp(name);
     if (!op || !op->hasSchema()) continue;
-    for (const auto& [cuda, plugin] : kKeys) {
-      if (op->hasKernelForDispatchKey(plugin) && !op->hasKernelForDispatchKey(cuda))
-        put(*op, cuda, forward(*op, plugin));
-    }
     // The plugin's own autograd, or an operator that PyTorch composes and the plugin implements
     // whole: composing it here would lose the plugin's kernel and its gradient.
     const bool own_gradient = op->hasKernelForDispatchKey(DispatchKey::AutogradPrivateUse1);
@@ -202,6 +207,10 @@ int install_kernels() {
                        op->hasKernelForDispatchKey(DispatchKey::CompositeImplicitAutograd);
     if ((own_gradient || whole) && !op->hasKernelForDispatchKey(DispatchKey::AutogradCUDA))
       put(*op, DispatchKey::AutogradCUDA, bridge(*op));
+    for (const auto& [cuda, plugin] : kKeys) {
+      if (op->hasKernelForDispatchKey(plugin) && !op->hasKernelForDispatchKey(cuda))
+        put(*op, cuda, forward(*op, plugin));
+    }
   }
   const auto count = static_cast<int>(registrations().size());
   for (const auto& pair : kKeys)

@@ -92,7 +92,8 @@ constexpr c10::DispatchKeySet kBelowDevice =
 // many.
 int install_kernels();
 
-// The kernel on AutogradCUDA for operators whose backward pass is the plugin's own.
+// The kernel on AutogradCUDA for operators whose backward pass is the plugin's own. To be made
+// before the operator has a kernel on CUDA.
 c10::KernelFunction bridge(const c10::OperatorHandle& op);
 
 // Calls of the plugin's fallback, which computes on the CPU, by operator.

@@ -2,6 +2,7 @@
 // plugin's.
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include "../../device/csrc/cuda_error.h"
 #include "labels.h"
 #include "version.h"
 
@@ -16,10 +17,14 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
  public:
   c10::DeviceType type() const override { return c10::kCUDA; }
   c10::Device exchangeDevice(c10::Device device) const override {
+    check(device);
     return cuda_device(plugin().exchangeDevice(plugin_device(device)));
   }
   c10::Device getDevice() const override { return cuda_device(plugin().getDevice()); }
-  void setDevice(c10::Device device) const override { plugin().setDevice(plugin_device(device)); }
+  void setDevice(c10::Device device) const override {
+    check(device);
+    plugin().setDevice(plugin_device(device));
+  }
   void uncheckedSetDevice(c10::Device device) const noexcept override {
     if (const auto* guard = loaded()) guard->uncheckedSetDevice(plugin_device(device));
   }
@@ -89,6 +94,10 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
 #endif
 
  private:
+  void check(c10::Device device) const {
+    if (C10_UNLIKELY(device.index() >= deviceCount())) throw_cuda_error(kInvalidDevice);
+  }
+
   static const c10::impl::DeviceGuardImplInterface& plugin() {
     const auto* guard = loaded();
     TORCH_CHECK(guard, "The vendor's plugin is not loaded yet.");

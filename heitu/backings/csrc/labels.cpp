@@ -4,6 +4,7 @@
 #include <ATen/SparseCsrTensorUtils.h>
 #include <ATen/native/SparseTensorUtils.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/DeviceGuard.h>
 
 #include <array>
@@ -167,6 +168,8 @@ at::Tensor shadow(const at::Tensor& cuda) {
   if (C10_UNLIKELY(source.key_set().has_any(kSparse)))
     return cuda.is_sparse() ? shadow_sparse(cuda) : shadow_compressed(cuda);
   if (C10_UNLIKELY(!source.has_storage())) return cuda;
+  if (C10_UNLIKELY(cuda._is_zerotensor()))
+    return at::zeros(cuda.sizes(), cuda.options().device(plugin_device(cuda.device())));
   auto impl = plugin_impl(source.device());
   Access::storage(*impl) =
       c10::Storage(plugin_storage(*source.unsafe_storage().unsafeGetStorageImpl()));

@@ -1,5 +1,6 @@
 // The library as Python sees it.
 #include <ATen/detail/PrivateUse1HooksInterface.h>
+#include <c10/core/DeviceGuard.h>
 #include <pthread.h>
 #include <torch/csrc/Generator.h>
 #include <torch/csrc/utils/device_lazy_init.h>
@@ -26,6 +27,7 @@ void bind_memory(py::module_& m) {
   // A tensor of one byte an element over new memory.
   m.def("new_memory", [](int64_t bytes, c10::DeviceIndex index) {
     const c10::Device device(c10::kCUDA, index < 0 ? cuda_guard().getDevice().index() : index);
+    const c10::DeviceGuard guard(device);  // which refuses devices that are not there
     return at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device));
   });
   // Gives the tensor's storage memory of another size.
@@ -51,6 +53,7 @@ PYBIND11_MODULE(heitu_forwarding, m) {
   bind_memory(m);
   bind_streams(m);
   bind_collectives(m);
+  bind_profiler(m);
   m.def("set_accelerator", [](std::optional<std::string> type) {
     set_accelerator(type ? std::make_optional(c10::Device(*type).type()) : std::nullopt);
   });

@@ -27,10 +27,7 @@ def install(torch_c: Any, core: Any, plugin: Plugin) -> None:
             stream_ptr: int = 0,
         ) -> Any:
             if stream_ptr:
-                raise NotImplementedError(
-                    "A stream of another library has no counterpart on this chip: make one by "
-                    "torch.cuda.Stream()."
-                )
+                stream_id, device_index = _own_stream(core, plugin, stream_ptr)
             if not (stream_id or device_index or device_type):
                 stream_id, device_index = core.new_stream(core.current_device(), priority)
             stream = base_stream.__new__(
@@ -133,13 +130,35 @@ def _place(core: Any, stream: Any) -> tuple[int, int]:
     return stream.stream_id, stream.device_index
 
 
+# Streams whose handles a program has seen, by handle: another library may give them back.
+_seen: dict[int, tuple[int, int]] = {}
+
+
+def _own_stream(core: Any, plugin: Plugin, handle: int) -> tuple[int, int]:
+    """The stream that the vendor's library knows by `handle`.
+
+    CUDA's reserved numbers mean what they mean there: 1 is the legacy default stream, 2 the thread's own.
+
+    Raises:
+        NotImplementedError: it is none of torch's.
+    """
+    stream_id, index = core.default_stream(core.current_device())
+    if handle in (1, 2):
+        return int(stream_id), int(index)
+    if handle not in _seen:
+        raise NotImplementedError(
+            f"Stream {handle:#x} is not a stream of torch's on this chip: make one by torch.cuda.Stream()."
+        )
+    return _seen[handle]
+
+
 def _handle(core: Any, plugin: Plugin, stream_id: int, device: int) -> int:
     """The vendor's own handle of a stream, for libraries that take one."""
     handle = int(core.stream_handle(stream_id, device))
     stream_class = plugin.find("Stream")
-    if handle or stream_class is None:
-        return handle
-    torch: Any = sys.modules["torch"]
-    kind = torch._C._autograd.DeviceType.PrivateUse1
-    stream = stream_class(stream_id=stream_id, device_index=device, device_type=int(kind))
-    return int(getattr(stream, f"{plugin.device}_stream", 0))
+    if not handle and stream_class is not None:
+        kind = int(sys.modules["torch"]._C._autograd.DeviceType.PrivateUse1)
+        stream = stream_class(stream_id=stream_id, device_index=device, device_type=kind)
+        handle = int(getattr(stream, f"{plugin.device}_stream", 0))
+    _seen[handle] = (stream_id, device)
+    return handle

@@ -7,7 +7,7 @@ from typing import Any
 from heitu.backings.forwarding import collectives, devices, graphs, memory, runtime, streams
 from heitu.backings.forwarding.activation import Forwarded
 from heitu.backings.forwarding.plugin import Plugin
-from heitu.device import blas
+from heitu.device import blas, cudnn, kernels
 
 
 def supply(torch_c: Any, core: Any, backing: Forwarded) -> None:
@@ -16,4 +16,5 @@ def supply(torch_c: Any, core: Any, backing: Forwarded) -> None:
     for area in (devices, runtime, streams, memory, graphs):
         area.install(torch_c, core, plugin)
     blas.install(torch_c, core)
+    kernels.install(torch_c, core)
     collectives.install(torch_c, core, backing.collectives)
