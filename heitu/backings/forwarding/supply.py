@@ -7,7 +7,7 @@ from typing import Any
 from heitu.backings.forwarding import collectives, devices, graphs, memory, runtime, streams
 from heitu.backings.forwarding.activation import Forwarded
 from heitu.backings.forwarding.plugin import Plugin
-from heitu.device import blas, cudnn, kernels
+from heitu.device import blas, kernels
 
 
 def supply(torch_c: Any, core: Any, backing: Forwarded) -> None:
