@@ -31,6 +31,10 @@ class ExitCode(enum.IntEnum):
     REPORT = 83  # a file that is not a report, or one of another version
     REPORT_PATH = 84  # a report cannot be written where it was asked for
     PLUGIN_UNUSABLE = 85  # the vendor's plugin is missing or cannot be imported
+    CHIPS_PRESENT = 86  # several makers' chips are present, and none was chosen
+    CHIP_CLOSED = 87  # a chip is present and its device files may not be opened
+    DEVICES = 88  # two variables choose different devices, or name one that the chip cannot
+    EMULATOR_MISSING = 89  # --plugin for a chip whose software there is no emulator of
 
 
 class HeituError(RuntimeError):

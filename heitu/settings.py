@@ -17,6 +17,7 @@ from heitu.errors import ExitCode, HeituError
 T = TypeVar("T")
 
 MAX_DEVICES = 64  # c10::DeviceIndex is 8 bits wide, and PyTorch's own limit for GPUs is 120
+EMULATED = "emulated"  # as HEITU_BACKING: no chip, but the device that is emulated on the CPU
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {f"{u}b": n for u, n in _UNITS.items() if u in set("kmgt")}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -70,6 +71,13 @@ def parse_name(text: str) -> str:
     """A word, not empty."""
     if not text.strip():
         raise ValueError("expected a name")
+    return text.strip()
+
+
+def parse_via(text: str) -> str:
+    """The one word there is."""
+    if text.strip() != "vendor-shim":
+        raise ValueError("expected vendor-shim")
     return text.strip()
 
 
@@ -149,6 +157,31 @@ class Settings:
     strict = Setting("HEITU_STRICT", False, parse_flag, "1: the first operator that is not native raises")
     allow = Setting[tuple[str, ...]](
         "HEITU_ALLOW", (), parse_names, "operators that a strict run lets pass, parted by commas"
+    )
+    backing = Setting[str | None](
+        "HEITU_BACKING",
+        None,
+        parse_name,
+        "whose chip programs run on: a file of heitu/backings/vendors, or emulated; unset: the one present",
+    )
+    plugin = Setting("HEITU_PLUGIN", False, parse_flag, "1: the maker's plugin runs over an emulator")
+    via = Setting[str | None](
+        "HEITU_VIA", None, parse_via, "vendor-shim: the maker's own redirection instead of Heitu's device"
+    )
+    visible_devices = Setting[str | None](
+        "HEITU_VISIBLE_DEVICES", None, str, "what the visible-devices variables agreed on; not for hand use"
+    )
+    cann_soc = Setting[str | None](
+        "HEITU_CANN_SOC", None, parse_name, "the chip that the CANN emulator claims to be; unset: Ascend910B1"
+    )
+    cann_devices = Setting[int | None](
+        "HEITU_CANN_DEVICES", None, parse_devices, "number of devices of the CANN emulator; unset: 1"
+    )
+    cann_memory = Setting[int | None](
+        "HEITU_CANN_MEMORY", None, parse_memory, "memory of one device of the CANN emulator; unset: 64 GiB"
+    )
+    cann_version = Setting[str | None](
+        "HEITU_CANN_VERSION", None, parse_name, "the CANN that the emulator claims to be; unset: 9.0.0"
     )
     dry = Setting("HEITU_DRY", False, parse_flag, "1: rehearse without the values of large tensors")
     cache_dir = Setting[Path | None](

@@ -1,4 +1,4 @@
-"""`heitu run`: starts a program, unedited, with a cuda device that is emulated on the CPU."""
+"""`heitu run`: starts a program, unedited, with a cuda device: the chip that is here, or an emulated one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from heitu.errors import ExitCode, HeituError
 from heitu.launch.environment import apply, inherits_record
 from heitu.settings import parse_devices, parse_memory, parse_names, settings
+
+if TYPE_CHECKING:
+    from heitu.backings.selection import Choice
 
 EXAMPLES = """\
 examples:
@@ -22,6 +25,7 @@ examples:
   heitu run --devices 2 -- accelerate launch --num_processes 2 train.py
   heitu run -- python -u train.py
   heitu run --chip ascend-910b --report report.html train.py
+  heitu run --chip ascend-910b --plugin train.py
 
 Arguments, exit code, signals, stdin and tracebacks are the program's own. Child processes
 inherit the device, except those that Python starts with -I, -E or -S. A command after -- is looked
@@ -34,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="heitu run",
         usage="heitu run [options] {SCRIPT | -m MODULE | -c CODE | -- COMMAND} [ARGS ...]",
-        description="Runs a program, unedited, with a cuda device that is emulated on the CPU.",
+        description="Runs a program, unedited, with a cuda device: over the plugin of the chip that "
+        "is present, otherwise emulated on the CPU.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -50,10 +55,23 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="rehearse without the values of large tensors: for programs too large for this machine",
     )
+    chips = made.add_argument_group("chips")
+    chips.add_argument(
+        "--emulate", action="store_true", help="leave chips that are present alone; the device is emulated"
+    )
+    chips.add_argument(
+        "--plugin", action="store_true", help="run the plugin of the maker of --chip, with no chip under it"
+    )
+    chips.add_argument(
+        "--via", choices=["vendor-shim"], help="the maker's own redirection of CUDA programs, for comparison"
+    )
     rehearsal = made.add_argument_group(
         "rehearsal", "the program runs by the rules of a chip, and what that came to is said at its end"
     )
-    rehearsal.add_argument("--chip", metavar="NAME", help="a name of `heitu chips`, or ./my-chip.toml")
+    rehearsal.add_argument(
+        "--chip", metavar="NAME",
+        help="a name of `heitu chips`, or ./my-chip.toml; where such a chip is present, it is used",
+    )  # fmt: skip
     rehearsal.add_argument(
         "--report", metavar="FILE", action="append", type=Path, default=[],
         help="write a report, .html or .json; may be given twice",
@@ -82,7 +100,23 @@ def main(args: list[str]) -> int:
         options.error("what is to run is missing: a script, -m MODULE, or -- COMMAND")
     # A rehearsal inside another (a launcher that the program starts) keeps the record of the outer one.
     outer = inherits_record()
-    apply(asked.chip, asked.devices, asked.memory, dry=asked.dry)
+    choice = apply(
+        asked.chip,
+        asked.devices,
+        asked.memory,
+        dry=asked.dry,
+        emulate=asked.emulate,
+        plugin=asked.plugin,
+        via=asked.via,
+    )
+    if choice.backing is not None:
+        check_chip_options(asked, choice, options)
+        argv = resolve(program)
+        if not choice.backing.is_inert:
+            from heitu.backings.activation import build
+
+            build(choice.backing, over_emulator=choice.over_emulator, by_shim=choice.by_shim)
+        execute(argv)
     rehearse = check_rehearsal(asked, options) and not outer
     argv = resolve(program)
     # For a script that is not there Python has its own message; nothing needs building for that.
@@ -95,6 +129,20 @@ def main(args: list[str]) -> int:
     from heitu.rehearsal.session import Session, end_as, run
 
     return end_as(run(argv, Session(program, asked.report, settings.record)))
+
+
+def check_chip_options(asked: argparse.Namespace, choice: Choice, options: argparse.ArgumentParser) -> None:
+    """Refuses what only rehearsals and the emulated device know of."""
+    assert choice.backing is not None
+    emulated = ("report", "strict", "allow", "no_record", "dry")
+    given = [word for word in emulated if getattr(asked, word)]
+    if not choice.over_emulator:
+        given += [word for word in ("devices", "memory") if getattr(asked, word) is not None]
+    if given:
+        where = "the plugin runs" if choice.over_emulator else f"a chip of {choice.backing.maker} is present"
+        options.error(
+            f"--{given[0].replace('_', '-')} is for the emulated device, and {where}: add --emulate"
+        )
 
 
 def check_rehearsal(asked: argparse.Namespace, options: argparse.ArgumentParser) -> bool:

@@ -51,6 +51,10 @@ class InstalledTorch:
         """The commit it was built from, or an empty string."""
         return self._version_module.get("git_version") or ""
 
+    def constant(self, name: str) -> str | None:
+        """A string that torch/version.py sets, for instance "hip"; None where it does not."""
+        return self._version_module.get(name)
+
     @property
     def accelerator(self) -> str | None:
         """What the build is for other than the CPU, for instance "CUDA 12.8"; None for a CPU build."""

@@ -23,10 +23,9 @@ class TorchWatch:
         sys.meta_path.remove(self)
         import importlib.util
 
-        from heitu.device.activation import install
-        from heitu.launch.environment import companion
+        from heitu.launch.environment import install_device
 
-        install(companion())
+        install_device()
         # The import system is iterating over the list that install() has just changed, so ask it afresh.
         return importlib.util.find_spec(name)
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heitu.errors import ExitCode, HeituError
-from heitu.settings import Settings, settings
+from heitu.settings import EMULATED, Settings, settings
 
 if TYPE_CHECKING:
+    from heitu.backings.selection import Choice
     from heitu.device.activation import Companion
 
 BOOTSTRAP = Path(__file__).resolve().parent / "bootstrap"
 
 
-def apply(chip: str | None, devices: int | None, memory: int | None, *, dry: bool = False) -> None:
+def apply(
+    chip: str | None,
+    devices: int | None,
+    memory: int | None,
+    *,
+    dry: bool = False,
+    emulate: bool = False,
+    plugin: bool = False,
+    via: str | None = None,
+) -> Choice:
     """Sets what the user asked for in this process's environment, which children inherit.
 
     Args:
@@ -23,9 +34,16 @@ def apply(chip: str | None, devices: int | None, memory: int | None, *, dry: boo
         devices: number of emulated devices.
         memory: bytes of one device.
         dry: whether large tensors go without values; False leaves it as it is.
+        emulate: whether chips that are present are left alone; False leaves it as it is.
+        plugin: whether the maker's plugin runs over an emulator; False leaves it as it is.
+        via: "vendor-shim", or None, which leaves it as it is.
+
+    Returns:
+        where the program is to run.
 
     Raises:
-        HeituError: a value out of range, an unknown HEITU_* variable, or an unknown chip.
+        HeituError: a value out of range, an unknown HEITU_* variable, an unknown chip, or one that is present
+            and cannot be used.
     """
     if devices is not None:
         settings.devices = devices
@@ -33,12 +51,79 @@ def apply(chip: str | None, devices: int | None, memory: int | None, *, dry: boo
         settings.memory = memory
     if dry:
         settings.dry = True
+    if emulate:
+        settings.backing = EMULATED
+    if plugin:
+        settings.plugin = True
+    if via is not None:
+        settings.via = via
     settings.check()
     chosen = chip if chip is not None else settings.chip
     check_chip(chosen)
     if chosen is not None:
         settings.chip = absolute(chosen)
-    os.environ.update(handed_on())
+    choice = _choose()
+    if choice.backing is not None:
+        _hand_on_backing(choice)
+    if choice.note is not None:
+        say(choice.note)
+    if choice.backing is None or not choice.backing.is_inert:
+        os.environ.update(handed_on())
+    return choice
+
+
+def _choose() -> Choice:
+    from heitu.backings.detection import Machine
+    from heitu.backings.selection import Asked, choose
+
+    chip = None
+    if settings.chip is not None:
+        from heitu.chips import load
+
+        chip = load(settings.chip)
+    asked = Asked(chip, settings.backing, settings.backing == EMULATED, settings.plugin, settings.via)
+    return choose(asked, Machine())
+
+
+def _hand_on_backing(choice: Choice) -> None:
+    """What children need to find the same chip."""
+    from heitu.backings import visible_devices
+    from heitu.chips import load
+
+    assert choice.backing is not None
+    settings.backing = choice.backing.name
+    if choice.over_emulator:
+        assert settings.chip is not None
+        chip = load(settings.chip)
+        settings.cann_soc = choice.backing.emulated[chip.name]
+        own = chip.hardware.memory_bytes
+        wanted = settings.memory or (own.value if own is not None else None)
+        if wanted is not None:
+            settings.cann_memory = wanted
+        settings.cann_devices = settings.devices
+    note = visible_devices.agree(choice.backing, os.environ)
+    if note is not None:
+        say(note)
+
+
+def say(what: str) -> None:
+    """One line on stderr that the user should see, unless HEITU_QUIET is set."""
+    if not settings.quiet:
+        print(f"heitu: {what}", file=sys.stderr)
+
+
+def install_device() -> None:
+    """Makes the coming import of torch bring what the environment says: a chip, or the emulated device."""
+    if settings.backing not in (None, EMULATED):
+        from heitu.backings.activation import install as install_backing
+        from heitu.backings.catalogue import load
+
+        backing = load(str(settings.backing))
+        install_backing(backing, over_emulator=settings.plugin, by_shim=settings.via is not None)
+        return
+    from heitu.device.activation import install
+
+    install(companion())
 
 
 def handed_on() -> dict[str, str]:
@@ -99,14 +184,17 @@ def companion() -> Companion | None:
 
 def activate_here(chip: str | None, devices: int | None) -> None:
     """Gives this process and its children the cuda device. Torch must not be imported yet."""
-    from heitu.device.activation import install
-    from heitu.device.build import core_library
-
     outer = inherits_record()
-    apply(chip, devices, None)
-    core_library()
-    if settings.chip is not None and not outer:
-        from heitu.rehearsal.session import record_here
+    # A chip that is named here is rehearsed: reports and the fixtures of tests are about rehearsals.
+    choice = apply(chip, devices, None, emulate=chip is not None)
+    if choice.backing is None:
+        from heitu.device.build import core_library
 
-        record_here()
-    install(companion())
+        core_library()
+        if settings.chip is not None and not outer:
+            from heitu.rehearsal.session import record_here
+
+            record_here()
+    elif choice.backing.is_inert:
+        return
+    install_device()
