@@ -9,8 +9,9 @@ A line describes one operator: its C parameters in their order, and what compute
 A parameter is a tensor unless a kind stands before its name; `>` marks a tensor (or a list of them) that a
 result is written into. After `=` stands an overload of PyTorch's, run on the CPU: with all parameters but
 the results in their order, or with what is listed, where `name=word` sets an argument by name and a word is
-a parameter, its element type (`out.dtype`) or a literal. After `:` stands a kernel written in C++. Operators
-that torch_npu knows and no line describes are in `known.txt`; they fail by name.
+a parameter, its element type (`out.dtype`), its content as int64 (`indices.int64`) or a literal. After `:` stands a kernel written in C++. Operators
+that torch_npu knows and no line describes are in `known.txt`; they fail by name, but those behind a `-` are
+not offered at all: their arguments are not public, and the plugin falls back to what came before them.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Operator:
         """The words, with parameters as "#index", joined with ";"."""
         places = {parameter.name: f"#{index}" for index, parameter in enumerate(self.parameters)}
         places |= {f"{parameter.name}.dtype": f"@{i}" for i, parameter in enumerate(self.parameters)}
+        places |= {f"{parameter.name}.int64": f"^{i}" for i, parameter in enumerate(self.parameters)}
         words = self.words
         if words is None:
             words = tuple(parameter.name for parameter in self.parameters if not parameter.is_result)
@@ -79,6 +81,10 @@ class Operator:
             before, equals, value = word.rpartition("=")
             spelled.append(f"{before}{equals}{places.get(value, value)}")
         return ";".join(spelled)
+
+    def names(self) -> str:
+        """The names of the parameters, joined with ";"."""
+        return ";".join(parameter.name for parameter in self.parameters)
 
     def results(self) -> str:
         """The indices of the results."""
@@ -102,16 +108,19 @@ def emulated() -> list[Operator]:
 def missing() -> list[str]:
     """The operators that torch_npu asks for and no table describes."""
     have = {operator.name for operator in emulated()}
-    return [name for name in KNOWN.read_text("utf-8").split() if name not in have]
+    known = (name.lstrip("-") for name in KNOWN.read_text("utf-8").split())
+    return [name for name in known if name not in have]
 
 
 def generate() -> dict[str, str]:
     """The C++ functions of all operators, by file name."""
-    every = [*emulated(), *(Operator(name, (), "") for name in missing())]
+    hidden = {name[1:] for name in KNOWN.read_text("utf-8").split() if name.startswith("-")}
+    every = [*emulated(), *(Operator(name, (), "") for name in missing() if name not in hidden)]
     lines = ['#include "operators.h"', "", "namespace heitu::cann {", ""]
     lines += ["const Operator kOperators[] = {"]
     lines += [
-        f'    {{"{each.name}", "{each.target}", "{each.call()}", "{each.results()}"}},' for each in every
+        f'    {{"{each.name}", "{each.names()}", "{each.target}", "{each.call()}", "{each.results()}"}},'
+        for each in every
     ]
     lines += ["};", "const size_t kOperatorCount = sizeof kOperators / sizeof *kOperators;", ""]
     lines += ["#pragma GCC visibility push(default)", 'extern "C" {']

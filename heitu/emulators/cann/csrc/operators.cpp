@@ -211,6 +211,7 @@ class AtenCall {
       const auto type = std::get<Tensor>(call_.argument(std::stoul(word.substr(1)))).type;
       return static_cast<int64_t>(type);
     }
+    if (word.front() == '^') return call_.tensor(std::stoul(word.substr(1))).to(at::kLong);
     if (word.front() != '#') return literal(word);
     return Converter(call_).convert(std::stoul(word.substr(1)), *parameter.type());
   }
@@ -236,7 +237,7 @@ class AtenCall {
 
 void execute(const Executor& executor) {
   const Operator& described = kOperators[executor.index];
-  const Call call(described.name, executor.arguments);
+  const Call call(described.parameters, executor.arguments);
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   c10::NoGradGuard no_gradients;
   try {
@@ -304,8 +305,18 @@ Argument pack_type(int acl_type) {
   return type != c10::ScalarType::Undefined ? Argument(static_cast<int64_t>(type)) : Argument();
 }
 
+size_t Call::index(std::string_view parameter) const {
+  std::string_view rest = parameters_;
+  for (size_t i = 0; i < arguments_.size(); ++i) {
+    const auto name = rest.substr(0, rest.find(';'));
+    if (name == parameter) return i;
+    rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+  }
+  return arguments_.size();
+}
+
 bool Call::has(size_t index) const {
-  return !std::holds_alternative<std::monostate>(arguments_.at(index));
+  return index < arguments_.size() && !std::holds_alternative<std::monostate>(arguments_[index]);
 }
 
 at::Tensor Call::tensor(size_t index) const {

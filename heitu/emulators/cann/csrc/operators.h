@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -40,10 +41,12 @@ Argument pack_type(int acl_type);
 // The arguments of one call, as kernels written here take them.
 class Call {
  public:
-  Call(const char* name, const std::vector<Argument>& arguments)
-      : name_(name), arguments_(arguments) {}
+  Call(const char* parameters, const std::vector<Argument>& arguments)
+      : parameters_(parameters), arguments_(arguments) {}
 
-  const char* name() const { return name_; }
+  // The index of a parameter, by the name that the table gives it; the number of parameters if none
+  // has it.
+  size_t index(std::string_view parameter) const;
   size_t size() const { return arguments_.size(); }
   const Argument& argument(size_t index) const { return arguments_.at(index); }
 
@@ -67,7 +70,7 @@ class Call {
   void put_sized(size_t index, const at::Tensor& result) const;
 
  private:
-  const char* name_;
+  const char* parameters_;  // "self;other;out"
   const std::vector<Argument>& arguments_;
 };
 
@@ -91,9 +94,10 @@ struct Registration {
 // One operator as the tables describe it.
 struct Operator {
   const char* name;
-  const char* target;     // "aten::add.Tensor", ":kernel", or "" where it is not emulated
-  const char* arguments;  // "#0;#1;alpha=#2;None"
-  const char* results;    // "3;4"
+  const char* parameters;  // "self;other;out"
+  const char* target;      // "aten::add.Tensor", ":kernel", or "" where it is not emulated
+  const char* arguments;   // "#0;#1;alpha=#2;None"
+  const char* results;     // "3;4"
 };
 
 // The generated table.

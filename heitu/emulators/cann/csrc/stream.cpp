@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <map>
 #include <stdexcept>
 #include <thread>
@@ -45,7 +46,11 @@ void Stream::work(std::shared_ptr<State> state) {
       failure = error.what();
     }
     lock.lock();
-    if (!failure.empty() && state->failure.empty()) state->failure = failure;
+    if (!failure.empty() && state->failure.empty()) {
+      state->failure = failure;
+      // Said at once, because the program may ask for results long after, or never.
+      std::fprintf(stderr, "heitu: emulated CANN: %s\n", failure.c_str());
+    }
     ++state->done;
     state->finished.notify_all();
   }

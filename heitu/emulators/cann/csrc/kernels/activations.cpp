@@ -82,4 +82,6 @@ HEITU_KERNEL(gelu_mul) {
   call.put(2, at::gelu(first, call.text(1)) * second);
 }
 
+HEITU_KERNEL(log_sigmoid_backward) { call.put(3, call.tensor(0) * at::sigmoid(-call.tensor(1))); }
+
 }  // namespace heitu::cann

@@ -117,4 +117,75 @@ HEITU_KERNEL(confusion_transpose) {
            call.flag(3) ? self.permute(order).reshape(shape) : self.reshape(shape).permute(order));
 }
 
+namespace {
+
+// The plugin passes an empty tensor of the indexed type where a dimension is not indexed.
+c10::List<std::optional<at::Tensor>> index_list(const Call& call, const at::Tensor& self) {
+  c10::List<std::optional<at::Tensor>> list;
+  for (const auto& each : call.tensors(1)) {
+    const bool placeholder = each.dim() == 1 && each.numel() == 0 && each.dtype() == self.dtype();
+    list.push_back(placeholder ? std::nullopt : std::optional(each));
+  }
+  return list;
+}
+
+}  // namespace
+
+HEITU_KERNEL(index) {
+  const auto self = call.tensor(0), out = call.tensor(2);
+  if (out.numel() > 0) call.put(2, at::index(self, index_list(call, self)));
+}
+
+HEITU_KERNEL(index_put) {
+  auto self = call.tensor(0);
+  const auto list = index_list(call, self);
+  const bool nothing = std::all_of(list.begin(), list.end(), [](const auto& each) {
+    return !std::optional<at::Tensor>(each).has_value();
+  });
+  if (!nothing) at::_index_put_impl_(self, list, call.tensor(2), call.flag(3), call.flag(4));
+}
+
+HEITU_KERNEL(embedding_bag) {
+  const auto weights = call.has(6) ? std::optional(call.tensor(6)) : std::nullopt;
+  const auto results =
+      at::_embedding_bag(call.tensor(0), call.tensor(1), call.tensor(2), call.flag(3),
+                         call.integer(4), call.flag(5), weights, call.flag(7), call.integer(8));
+  call.put(9, std::get<0>(results));
+  const at::Tensor more[] = {std::get<1>(results), std::get<2>(results), std::get<3>(results)};
+  for (size_t i = 0; i < 3; ++i) {
+    // Which of these has content depends on the mode, and differs from the CPU's choice.
+    if (call.has(10 + i) && call.tensor(10 + i).numel() == more[i].numel())
+      call.put(10 + i, more[i]);
+  }
+}
+
+HEITU_KERNEL(repeat_interleave_backward) {
+  const auto grad = call.tensor(0), repeats = call.tensor(1);
+  const int64_t dim = call.integer(2);
+  const auto source = at::repeat_interleave(repeats.to(at::kLong));
+  call.put(3, at::zeros_like(call.tensor(3)).index_add_(dim, source, grad));
+}
+
+HEITU_KERNEL(scatter_nd_update) {
+  auto self = call.tensor(0);
+  const auto indices = call.tensor(1).to(at::kLong);
+  c10::List<std::optional<at::Tensor>> list;
+  for (int64_t i = 0; i < indices.size(-1); ++i) list.push_back(indices.select(-1, i));
+  at::_index_put_impl_(self, list, call.tensor(2).to(self.scalar_type()));
+}
+
+HEITU_KERNEL(scatter_update) {
+  auto self = call.tensor(0);
+  const auto indices = call.tensor(1).to(at::kLong), updates = call.tensor(2);
+  const int64_t axis = at::maybe_wrap_dim(call.integer(3), self.dim());
+  for (int64_t i = 0; i < indices.size(0); ++i) {
+    const auto row = updates.select(0, i);
+    const int64_t start =
+        indices.dim() == 1 ? indices[i].item<int64_t>() : indices[i][0].item<int64_t>();
+    auto place = self.select(0, indices.dim() == 1 ? i : indices[i][0].item<int64_t>());
+    const int64_t at_axis = indices.dim() == 1 ? start : indices[i][1].item<int64_t>();
+    place.narrow(axis - 1, at_axis, row.size(axis - 1)).copy_(row);
+  }
+}
+
 }  // namespace heitu::cann

@@ -49,4 +49,23 @@ HEITU_KERNEL(bce_with_logits_backward) {
   call.put(6, averaged(slope, self, call.integer(5)));
 }
 
+// The chip pads the table of its forward pass to multiples of eight.
+HEITU_KERNEL(ctc_loss) {
+  const auto [loss, table] = at::_ctc_loss(call.tensor(0), call.tensor(1), call.ints(2),
+                                           call.ints(3), call.integer(4), call.flag(5));
+  call.put(6, loss);
+  auto place = call.tensor(7);
+  place.zero_();
+  place.narrow(2, 0, table.size(2)).copy_(table);
+}
+
+HEITU_KERNEL(ctc_loss_backward) {
+  const auto targets = call.ints(4);
+  const int64_t longest = *std::max_element(targets.begin(), targets.end());
+  const auto table = call.tensor(6).narrow(2, 0, 2 * longest + 1).contiguous();
+  call.put(9,
+           at::_ctc_loss_backward(call.tensor(0), call.tensor(1), call.tensor(2), call.ints(3),
+                                  targets, call.tensor(5), table, call.integer(7), call.flag(8)));
+}
+
 }  // namespace heitu::cann

@@ -93,4 +93,17 @@ HEITU_KERNEL(batch_norm_elemt) {
   call.put(6, out);
 }
 
+HEITU_KERNEL(batch_norm) {
+  const auto given = [&](size_t index) {
+    return call.has(index) ? std::optional(call.tensor(index)) : std::nullopt;
+  };
+  const auto results = at::native_batch_norm(call.tensor(0), given(1), given(2), given(3), given(4),
+                                             call.flag(5), call.real(6), call.real(7));
+  call.put(8, std::get<0>(results));
+  if (call.flag(5)) {  // else nothing is saved
+    call.put(9, std::get<1>(results));
+    call.put(10, std::get<2>(results));
+  }
+}
+
 }  // namespace heitu::cann
