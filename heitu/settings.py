@@ -17,6 +17,7 @@ from heitu.errors import ExitCode, HeituError
 T = TypeVar("T")
 
 MAX_DEVICES = 64  # c10::DeviceIndex is 8 bits wide, and PyTorch's own limit for GPUs is 120
+VENDOR_SHIM, PLUGIN = "vendor-shim", "plugin"  # HEITU_VIA
 EMULATED = "emulated"  # as HEITU_BACKING: no chip, but the device that is emulated on the CPU
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {f"{u}b": n for u, n in _UNITS.items() if u in set("kmgt")}
@@ -75,9 +76,9 @@ def parse_name(text: str) -> str:
 
 
 def parse_via(text: str) -> str:
-    """The one word there is."""
-    if text.strip() != "vendor-shim":
-        raise ValueError("expected vendor-shim")
+    """One of the two words there are."""
+    if text.strip() not in (VENDOR_SHIM, PLUGIN):
+        raise ValueError(f"expected {VENDOR_SHIM} or {PLUGIN}")
     return text.strip()
 
 
@@ -166,10 +167,19 @@ class Settings:
     )
     plugin = Setting("HEITU_PLUGIN", False, parse_flag, "1: the maker's plugin runs over an emulator")
     via = Setting[str | None](
-        "HEITU_VIA", None, parse_via, "vendor-shim: the maker's own redirection instead of Heitu's device"
+        "HEITU_VIA",
+        None,
+        parse_via,
+        "instead of Heitu's device: vendor-shim, the maker's own redirection, or plugin, the plugin alone",
     )
     visible_devices = Setting[str | None](
         "HEITU_VISIBLE_DEVICES", None, str, "what the visible-devices variables agreed on; not for hand use"
+    )
+    cann_calls = Setting[Path | None](
+        "HEITU_CANN_CALLS",
+        None,
+        parse_directory,
+        "a directory in which each process leaves what it called of the CANN emulator; unset: none does",
     )
     cann_soc = Setting[str | None](
         "HEITU_CANN_SOC", None, parse_name, "the chip that the CANN emulator claims to be; unset: Ascend910B1"

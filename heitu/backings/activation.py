@@ -11,11 +11,12 @@ from typing import Any
 from heitu.backings import visible_devices
 from heitu.backings.backing import Backing
 from heitu.device.around_import import AroundImport
+from heitu.settings import VENDOR_SHIM
 
 AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 
 
-def build(backing: Backing, *, over_emulator: bool, by_shim: bool) -> None:
+def build(backing: Backing, *, over_emulator: bool, via: str | None) -> None:
     """Has the libraries built that `install` will load.
 
     Raises:
@@ -23,21 +24,22 @@ def build(backing: Backing, *, over_emulator: bool, by_shim: bool) -> None:
     """
     from heitu.device.build import library_file
 
-    if not by_shim:
+    if via is None:
         library_file(importlib.import_module("heitu.backings.forwarding").library())
     if over_emulator:
         library_file(importlib.import_module(f"{backing.emulator}.activation").library())
 
 
-def install(backing: Backing, *, over_emulator: bool, by_shim: bool) -> None:
+def install(backing: Backing, *, over_emulator: bool, via: str | None) -> None:
     """Makes the coming import of torch bring the chip. Torch must not be imported yet.
 
     Raises:
         HeituError: torch is already imported, or a library cannot be built.
     """
     visible_devices.agree(backing, os.environ)
-    if by_shim:
-        sys.meta_path.insert(0, AroundImport("torch", _put_off_autoload, lambda _: _redirect(backing)))
+    if via is not None:
+        modules = [backing.plugin, *([backing.shim] if via == VENDOR_SHIM else [])]
+        sys.meta_path.insert(0, AroundImport("torch", _put_off_autoload, lambda _: _import(modules)))
     else:
         from heitu.backings.forwarding import library
         from heitu.backings.forwarding.activation import install as forward
@@ -58,14 +60,14 @@ def _put_off_autoload(_: object) -> None:
     os.environ[AUTOLOAD] = "0"
 
 
-def _redirect(backing: Backing) -> None:
+def _import(modules: list[str]) -> None:
     before = _autoload.pop()
     if before is None:
         del os.environ[AUTOLOAD]
     else:
         os.environ[AUTOLOAD] = before
-    importlib.import_module(backing.plugin)
-    importlib.import_module(backing.shim)
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _nothing(_: ModuleType) -> None:

@@ -9,10 +9,10 @@ from heitu.backings.catalogue import backing_of, load
 from heitu.backings.detection import Machine, Presence, detect, look_at, torch_build
 from heitu.chips import Chip
 from heitu.errors import ExitCode, HeituError
-from heitu.settings import EMULATED
+from heitu.settings import EMULATED, PLUGIN, VENDOR_SHIM
 
-VENDOR_SHIM = "vendor-shim"
 INSTEAD = "`heitu run --emulate` runs without the chip."
+_SUBJECT = {VENDOR_SHIM: "redirection of CUDA programs", PLUGIN: "plugin"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Asked:
         backing: HEITU_BACKING: the name of a backing, or EMULATED.
         emulate: --emulate.
         plugin: --plugin: the vendor's real plugin, over an emulator of what it is linked with.
-        via: --via: VENDOR_SHIM, or None.
+        via: --via: VENDOR_SHIM, PLUGIN, or None.
     """
 
     chip: Chip | None = None
@@ -41,13 +41,14 @@ class Choice:
     Args:
         backing: None: on the device that is emulated on the CPU.
         over_emulator: the plugin runs over an emulator, not a chip.
-        by_shim: the maker's redirection of CUDA programs takes the place of Heitu's device.
+        via: what takes the place of Heitu's device: VENDOR_SHIM, the maker's redirection of CUDA programs, or
+            PLUGIN, the plugin alone, for programs written for it.
         note: what the user should know.
     """
 
     backing: Backing | None
     over_emulator: bool = False
-    by_shim: bool = False
+    via: str | None = None
     note: str | None = None
 
 
@@ -61,14 +62,15 @@ def choose(asked: Asked, machine: Machine) -> Choice:
     if asked.via is None:
         return choice
     backing = choice.backing
-    if backing is None or not backing.shim:
+    lacking = backing is None or not (backing.shim if asked.via == VENDOR_SHIM else backing.plugin)
+    if backing is None or lacking:
         of = "the emulated device" if backing is None else backing.maker
         raise HeituError(
-            f"--via {VENDOR_SHIM}: there is no redirection of CUDA programs by {of}.",
+            f"--via {asked.via}: there is no {_SUBJECT[asked.via]} of {of}.",
             hint="It takes a chip whose maker has one, or --chip NAME --plugin.",
             exit_code=ExitCode.USAGE,
         )
-    return Choice(backing, choice.over_emulator, by_shim=True, note=choice.note)
+    return Choice(backing, choice.over_emulator, asked.via, choice.note)
 
 
 def _choose(asked: Asked, machine: Machine) -> Choice:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from heitu.errors import ExitCode, HeituError
 from heitu.launch.environment import apply, inherits_record
-from heitu.settings import parse_devices, parse_memory, parse_names, settings
+from heitu.settings import PLUGIN, VENDOR_SHIM, parse_devices, parse_memory, parse_names, settings
 
 if TYPE_CHECKING:
     from heitu.backings.selection import Choice
@@ -63,7 +63,10 @@ def parser() -> argparse.ArgumentParser:
         "--plugin", action="store_true", help="run the plugin of the maker of --chip, with no chip under it"
     )
     chips.add_argument(
-        "--via", choices=["vendor-shim"], help="the maker's own redirection of CUDA programs, for comparison"
+        "--via",
+        choices=[VENDOR_SHIM, PLUGIN],
+        help="instead of Heitu's device: the maker's own redirection of CUDA programs, for comparison, or "
+        "the plugin alone, for programs that are written for it",
     )
     rehearsal = made.add_argument_group(
         "rehearsal", "the program runs by the rules of a chip, and what that came to is said at its end"
@@ -115,7 +118,7 @@ def main(args: list[str]) -> int:
         if not choice.backing.is_inert:
             from heitu.backings.activation import build
 
-            build(choice.backing, over_emulator=choice.over_emulator, by_shim=choice.by_shim)
+            build(choice.backing, over_emulator=choice.over_emulator, via=choice.via)
         execute(argv)
     rehearse = check_rehearsal(asked, options) and not outer
     argv = resolve(program)

@@ -36,7 +36,7 @@ def apply(
         dry: whether large tensors go without values; False leaves it as it is.
         emulate: whether chips that are present are left alone; False leaves it as it is.
         plugin: whether the maker's plugin runs over an emulator; False leaves it as it is.
-        via: "vendor-shim", or None, which leaves it as it is.
+        via: "vendor-shim", "plugin", or None, which leaves it as it is.
 
     Returns:
         where the program is to run.
@@ -119,7 +119,7 @@ def install_device() -> None:
         from heitu.backings.catalogue import load
 
         backing = load(str(settings.backing))
-        install_backing(backing, over_emulator=settings.plugin, by_shim=settings.via is not None)
+        install_backing(backing, over_emulator=settings.plugin, via=settings.via)
         return
     from heitu.device.activation import install
 

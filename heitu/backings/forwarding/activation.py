@@ -12,7 +12,6 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -41,11 +40,8 @@ class Forwarded(Protocol):
         """Its backend of torch.distributed: hccl."""
 
 
-def install(backing: Forwarded, library: Path, before_plugin: Callable[[], None] | None = None) -> None:
+def install(backing: Forwarded, library: Path) -> None:
     """Makes the coming import of torch bring the cuda device over the plugin. Safe to call twice.
-
-    Args:
-        before_plugin: what is to happen between the import of torch and the plugin's.
 
     Raises:
         HeituError: torch is already imported without it.
@@ -58,7 +54,7 @@ def install(backing: Forwarded, library: Path, before_plugin: Callable[[], None]
             hint="Call heitu.enable() before the first `import torch` (in a notebook: restart the kernel).",
             exit_code=ExitCode.TORCH_IMPORTED,
         )
-    device = _Device(backing, library, before_plugin)
+    device = _Device(backing, library)
     sys.meta_path.insert(0, AroundImport("torch._C", device.before_c, device.after_c))
     sys.meta_path.insert(0, AroundImport("torch", device.before_torch, device.after_torch))
 
@@ -66,9 +62,8 @@ def install(backing: Forwarded, library: Path, before_plugin: Callable[[], None]
 class _Device:
     """The steps of coming to life, in their order."""
 
-    def __init__(self, backing: Forwarded, library: Path, before_plugin: Callable[[], None] | None) -> None:
+    def __init__(self, backing: Forwarded, library: Path) -> None:
         self._backing = backing
-        self._before_plugin = before_plugin
         self._library = library
         self._core: Any = None
         self._autoload: str | None = None
@@ -104,8 +99,6 @@ class _Device:
     def after_torch(self, torch: ModuleType) -> None:
         from heitu.backings.forwarding import patches
 
-        if self._before_plugin is not None:
-            self._before_plugin()
         with patches.kept(torch):
             _import_plugin(self._backing)
         if self._autoload is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -15,6 +16,7 @@ from heitu.device.library import Library
 from heitu.device.toolchain import find_compiler
 from heitu.emulators.cann import tables
 from heitu.errors import ExitCode, HeituError
+from heitu.settings import settings
 
 # The names under which torch_npu is linked with CANN or opens it while it runs.
 SONAMES = (
@@ -76,7 +78,13 @@ def _loaded() -> ctypes.CDLL:
         _load(home / "lib64" / soname)
     os.environ["ASCEND_HOME_PATH"] = str(home)
     os.environ["ASCEND_OPP_PATH"] = str(home / "opp")
+    if settings.cann_calls is not None:
+        atexit.register(_leave_calls, settings.cann_calls)
     return emulator
+
+
+def _leave_calls(directory: Path) -> None:
+    (directory / f"{os.getpid()}.json").write_text(json.dumps(calls()))
 
 
 def _load(path: Path) -> ctypes.CDLL:
