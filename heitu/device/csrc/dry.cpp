@@ -89,7 +89,8 @@ struct CallForm {
   }
 };
 
-// CallForm of an operator as meta tensors, and its results as tensors of the arguments' device.
+// The arguments of an operator as meta tensors, and its results as tensors of the arguments'
+// device.
 class MetaFrame {
  public:
   void take(IValue& value) {
@@ -129,7 +130,7 @@ class MetaFrame {
     }
   }
 
-  // CallForm follow what the meta kernel made of them (out=).
+  // Arguments take the form that the meta kernel gave them (out=).
   void write_back() {
     for (auto& [original, meta] : pairs_) {
       auto& to = *original.unsafeGetTensorImpl();
