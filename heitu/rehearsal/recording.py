@@ -107,7 +107,7 @@ class Recording:
         verdict: str,
         why: str,
         rule: int,
-        arguments: list[tuple[int, list[int] | None, bool]],
+        arguments: list[tuple[int, list[int] | None]],
     ) -> str | None:
         """Called by the core, on whichever thread runs the operator. Returns what a strict run raises."""
         self._met_as[identity] = (operator, verdict)
@@ -122,7 +122,7 @@ class Recording:
             why=why,
             rule=rule if rule >= 0 else None,
             dtype_verdict=stated if stated in _DTYPE_VERDICTS else None,
-            args=[[DTYPE_NAMES.get(dtype, str(dtype)), shape] for dtype, shape, _ in arguments],
+            args=[[DTYPE_NAMES.get(dtype, str(dtype)), shape] for dtype, shape in arguments],
             user=places.user,
             site=places.site,
         )

@@ -31,8 +31,8 @@ py::list arguments_of(const Meeting& meeting) {
   py::list out;
   const auto add = [&](const at::Tensor& tensor) {
     if (tensor.defined())
-      out.append(py::make_tuple(static_cast<int>(tensor.scalar_type()),
-                                shape_of(tensor, meeting.shapes), !tensor.is_cuda()));
+      out.append(
+          py::make_tuple(static_cast<int>(tensor.scalar_type()), shape_of(tensor, meeting.shapes)));
   };
   for (const auto& value : meeting.arguments) {
     if (value.isTensor()) {
