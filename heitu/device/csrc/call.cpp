@@ -13,6 +13,7 @@
 #include "promotion.h"
 #include "seeding.h"
 #include "streams.h"
+#include "tensors.h"
 
 namespace heitu {
 
@@ -29,30 +30,8 @@ class BoxedFrame {
   BoxedFrame& operator=(const BoxedFrame&) = delete;
 
   void take(c10::IValue& value) {
-    if (value.isTensor()) {
-      const auto& tensor = value.toTensor();
-      if (tensor.defined()) value = take(tensor);
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      for (auto& tensor : list) tensor = take(tensor);
-      value = std::move(list);
-    } else if (value.isOptionalTensorList()) {
-      c10::List<std::optional<at::Tensor>> list;
-      for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList())
-        list.push_back(tensor && tensor->defined() ? take(*tensor) : tensor);
-      value = std::move(list);
-    } else if (value.isList()) {  // Tensor[][] of the collectives
-      const auto& type = *value.type()->expectRef<c10::ListType>().getElementType();
-      if (type.kind() == c10::TypeKind::ListType) {
-        c10::impl::GenericList outer(c10::ListType::ofTensors());
-        for (const c10::IValue& inner : value.toListRef()) {
-          c10::IValue copy = inner;
-          take(copy);
-          outer.push_back(copy);
-        }
-        value = std::move(outer);
-      }
-    } else if (value.isDevice()) {
+    replace_tensors(value, [this](at::Tensor tensor) { return take(std::move(tensor)); });
+    if (value.isDevice()) {
       const auto device = value.toDevice();
       if (device.is_cuda()) {
         if (pairs_.empty()) set_device(device.has_index() ? device.index() : current_device());
@@ -62,20 +41,7 @@ class BoxedFrame {
   }
 
   void give(c10::IValue& value) {
-    if (value.isTensor()) {
-      const auto& tensor = value.toTensor();
-      if (tensor.defined()) value = give(at::Tensor(std::move(value).toTensor()));
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      value = c10::IValue();
-      for (auto& tensor : list) tensor = give(std::move(tensor));
-      value = std::move(list);
-    } else if (value.isTuple()) {
-      auto elements = value.toTupleRef().elements().vec();
-      value = c10::IValue();
-      for (auto& element : elements) give(element);
-      value = c10::ivalue::Tuple::create(std::move(elements));
-    }
+    replace_tensors(value, [this](at::Tensor result) { return give(std::move(result)); });
   }
 
   // Arguments that the kernel may have written to follow their shadows.
@@ -95,8 +61,7 @@ class BoxedFrame {
     at::Tensor shadow;
   };
 
-  at::Tensor take(const at::Tensor& tensor) {
-    if (!tensor.defined()) return tensor;
+  at::Tensor take(at::Tensor tensor) {
     if (tensor.device().type() != c10::kCUDA) {
       if (tensor.device().is_cpu()) guests_.push_back(tensor);
       return tensor;
@@ -104,8 +69,8 @@ class BoxedFrame {
     if (pairs_.empty()) set_device(tensor.device().index());
     for (auto& pair : pairs_)
       if (pair.original.is_same(tensor)) return pair.shadow;
-    auto& pair = pairs_.emplace_back(Pair{tensor, host_view(tensor)});
-    return pair.shadow;
+    auto shadow = host_view(tensor);
+    return pairs_.emplace_back(Pair{std::move(tensor), std::move(shadow)}).shadow;
   }
 
   static const c10::StorageImpl* storage_of(const at::Tensor& tensor) {
@@ -114,7 +79,7 @@ class BoxedFrame {
   }
 
   at::Tensor give(at::Tensor result) {
-    if (!result.defined() || !result.device().is_cpu()) return result;
+    if (!result.device().is_cpu()) return result;
     for (const auto& guest : guests_)
       if (guest.is_same(result)) return result;
     for (const auto& pair : pairs_)
@@ -186,10 +151,6 @@ struct Operator {
   const Nondeterminism* nondeterminism = nullptr;
 };
 
-bool on_device(const c10::IValue& value) {
-  return value.isTensor() && value.toTensor().defined() && value.toTensor().is_cuda();
-}
-
 // Runs an operator on the CPU's kernel.
 class Delegate final : public c10::OperatorKernel {
  public:
@@ -206,21 +167,17 @@ class Delegate final : public c10::OperatorKernel {
  private:
   void run(const c10::OperatorHandle& op, Stack* stack) {
     const auto first = stack->size() - op_.inputs;
-    check(op, *stack);
+    check_devices(op, torch::jit::last(*stack, op_.inputs));
     if (C10_UNLIKELY(op_.rule != nullptr))
       op_.rule->check(op, torch::jit::last(*stack, op_.inputs));
     if (C10_UNLIKELY(op_.nondeterminism != nullptr))
       op_.nondeterminism->check(torch::jit::last(*stack, op_.inputs));
     BoxedFrame frame;
     c10::SmallVector<at::Tensor, 4> written;
-    std::vector<at::Tensor> written_lists;
     for (int i : op_.written) {
-      const auto& value = (*stack)[first + i];
-      if (value.isTensor()) {
-        if (on_device(value)) written.push_back(value.toTensor());
-      } else if (value.isTensorList()) {
-        for (const auto& tensor : value.toTensorVector()) written.push_back(tensor);
-      }
+      each_tensor((*stack)[first + i], [&](const at::Tensor& tensor) {
+        if (tensor.is_cuda()) written.push_back(tensor);
+      });
     }
     for (size_t i = first; i < stack->size(); ++i) frame.take((*stack)[i]);
     std::optional<SeededScope> seeded;
@@ -264,34 +221,6 @@ class Delegate final : public c10::OperatorKernel {
       stack->resize(first);
       run_in_wider_dtype(op, host_keys_, kept, narrow, stack);
     }
-  }
-
-  void check(const c10::OperatorHandle& op, const Stack& stack) const {
-    const auto arguments = torch::jit::last(stack, op_.inputs);
-    c10::Device device(c10::kCPU);
-    bool mixed = false;
-    const auto look = [&](const at::Tensor& tensor) {
-      if (!tensor.defined()) return;
-      if (tensor.is_cuda() && device.is_cpu())
-        device = tensor.device();
-      else if (tensor.device() != device)
-        mixed = true;
-    };
-    bool first_seen = false;
-    const auto visit = [&](const c10::IValue& value) {
-      if (!value.isTensor() || !value.toTensor().defined()) return;
-      if (!first_seen && !value.toTensor().is_cuda()) mixed = true;
-      first_seen = true;
-      look(value.toTensor());
-    };
-    for (const auto& value : arguments) {
-      if (value.isTensorList()) {
-        for (const c10::IValue& element : value.toListRef()) visit(element);
-      } else {
-        visit(value);
-      }
-    }
-    if (C10_UNLIKELY(mixed)) check_devices(op, device_check(op.operator_name()), stack);
   }
 
   Operator op_;

@@ -10,6 +10,7 @@
 #include "labels.h"
 #include "record.h"
 #include "streams.h"
+#include "tensors.h"
 
 namespace heitu {
 namespace {
@@ -42,7 +43,7 @@ thread_local int depth = 0;
 
 // The same tensor over memory that it does not own, as a kernel launch knows its arguments.
 at::Tensor by_address(const at::Tensor& tensor) {
-  if (!tensor.defined() || !tensor.is_cuda() || !tensor.has_storage() ||
+  if (!tensor.is_cuda() || !tensor.has_storage() ||
       tensor.unsafeGetTensorImpl()->key_set().has_any(kUnusualLayouts))
     return tensor;
   const auto& storage = *tensor.storage().unsafeGetStorageImpl();
@@ -56,30 +57,9 @@ at::Tensor by_address(const at::Tensor& tensor) {
   return at::Tensor(std::move(impl));
 }
 
-c10::IValue by_address(const c10::IValue& value) {
-  if (value.isTensor()) return by_address(value.toTensor());
-  if (value.isTensorList()) {
-    auto list = value.toTensorVector();
-    for (auto& tensor : list) tensor = by_address(tensor);
-    return list;
-  }
-  if (value.isOptionalTensorList()) {
-    c10::List<std::optional<at::Tensor>> list;
-    for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList())
-      list.push_back(tensor ? std::optional(by_address(*tensor)) : tensor);
-    return list;
-  }
+c10::IValue by_address(c10::IValue value) {
+  replace_tensors(value, [](const at::Tensor& tensor) { return by_address(tensor); });
   return value;
-}
-
-void each_tensor(const c10::IValue& value, const std::function<void(const at::Tensor&)>& visit) {
-  if (value.isTensor()) {
-    if (value.toTensor().defined()) visit(value.toTensor());
-  } else if (value.isTensorList()) {
-    for (const auto& tensor : value.toTensorVector()) visit(tensor);
-  } else if (value.isTuple()) {
-    for (const auto& element : value.toTupleRef().elements()) each_tensor(element, visit);
-  }
 }
 
 // Operators whose answer the host waits for.
@@ -197,9 +177,8 @@ class Recorder {
         if (tensor.has_storage()) call.tape.forget(tensor.storage().data());
       });
     }
-    for (const auto& value : *stack)
-      each_tensor(value,
-                  [&](const at::Tensor& tensor) { call.results.push_back(by_address(tensor)); });
+    each_tensor(c10::ArrayRef<c10::IValue>(*stack),
+                [&](const at::Tensor& tensor) { call.results.push_back(by_address(tensor)); });
     graph.calls_.push_back(std::move(call));
   }
 
@@ -219,15 +198,13 @@ class Recorder {
     // A result that landed elsewhere (the operator took other amounts of memory than when it was
     // recorded) is brought to where the graph's readers expect it.
     size_t i = 0;
-    for (const auto& value : stack) {
-      each_tensor(value, [&](const at::Tensor& tensor) {
-        auto& expected = call.results[i++];
-        if (tensor.is_cuda() && tensor.has_storage() && expected.has_storage() &&
-            tensor.const_data_ptr() != expected.const_data_ptr() &&
-            tensor.sizes() == expected.sizes())
-          host_view(expected).copy_(host_view(tensor));
-      });
-    }
+    each_tensor(c10::ArrayRef<c10::IValue>(stack), [&](const at::Tensor& tensor) {
+      auto& expected = call.results[i++];
+      if (tensor.is_cuda() && tensor.has_storage() && expected.has_storage() &&
+          tensor.const_data_ptr() != expected.const_data_ptr() &&
+          tensor.sizes() == expected.sizes())
+        host_view(expected).copy_(host_view(tensor));
+    });
   }
 };
 

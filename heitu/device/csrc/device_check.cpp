@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "call.h"
+#include "tensors.h"
 
 namespace heitu {
 namespace {
@@ -13,6 +14,13 @@ std::string& torchgen_folder() {
   static auto* folder = new std::string;
   return *folder;
 }
+
+// How an operator treats tensors on several devices (native_functions.yaml, device_check).
+enum class DeviceCheck {
+  strict,    // every tensor on one device
+  iterator,  // TensorIterator: 0-dim CPU tensors may mix
+  none,      // the operator's own business
+};
 
 struct Traits {
   DeviceCheck check = DeviceCheck::strict;
@@ -71,12 +79,9 @@ void check_strict(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> argu
   };
   const auto visit = [&](size_t i) {
     const auto& value = arguments[i];
+    if (value.isOptionalTensorList()) return;  // see check_indices
     const auto& name = schema.arguments()[i].name();
-    if (value.isTensor()) {
-      look(value.toTensor(), name);
-    } else if (value.isTensorList()) {
-      for (const auto& tensor : value.toTensorVector()) look(tensor, name);
-    }
+    each_tensor(value, [&](const at::Tensor& tensor) { look(tensor, name); });
   };
   const auto written = [&](size_t i) {
     const auto* alias = schema.arguments()[i].alias_info();
@@ -125,11 +130,16 @@ void check_indices(c10::ArrayRef<c10::IValue> arguments) {
 
 void set_torchgen_folder(std::string folder) { torchgen_folder() = std::move(folder); }
 
-DeviceCheck device_check(const c10::OperatorName& op) { return traits_of(op).check; }
-
-void check_devices(const c10::OperatorHandle& op, DeviceCheck check, const Stack& stack) {
-  const auto arguments = torch::jit::last(stack, op.schema().arguments().size());
+void check_devices(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> arguments) {
+  std::optional<c10::Device> device;
+  bool mixed = false;
+  each_tensor(arguments, [&](const at::Tensor& tensor) {
+    if (!device) device = tensor.device();
+    mixed = mixed || !tensor.is_cuda() || tensor.device() != *device;
+  });
+  if (C10_LIKELY(!mixed)) return;
   if (op.schema().name().rfind("aten::", 0) != 0) return;  // not PyTorch's: its own business
+  const auto check = traits_of(op.operator_name()).check;
   if (check == DeviceCheck::strict) check_strict(op, arguments);
   if (check == DeviceCheck::iterator) check_iterator(op, arguments);
   check_indices(arguments);

@@ -19,6 +19,7 @@
 
 #include "frame.h"
 #include "prelude.h"
+#include "tensors.h"
 
 namespace heitu {
 namespace {
@@ -69,23 +70,14 @@ struct CallForm {
   double elements = 1;  // of all multiplied, which a result of broadcasting does not exceed
 
   void look(const at::Tensor& tensor) {
-    if (!tensor.defined()) return;
     tensors = true;
     foreign = foreign || !is_plain(tensor);
     large = large || (tensor.has_storage() && lacks_values(tensor));
     elements *= std::max<double>(1, static_cast<double>(tensor.numel()));
   }
   void look(const IValue& value) {
-    if (value.isTensor()) {
-      look(value.toTensor());
-    } else if (value.isTensorList()) {
-      for (const IValue& each : value.toListRef()) look(each.toTensor());
-    } else if (value.isOptionalTensorList()) {
-      for (const IValue& each : value.toListRef())
-        if (each.isTensor()) look(each.toTensor());
-    } else if (value.isDevice()) {
-      foreign = foreign || value.toDevice().is_meta();
-    }
+    each_tensor(value, [this](const at::Tensor& tensor) { look(tensor); });
+    if (value.isDevice()) foreign = foreign || value.toDevice().is_meta();
   }
 };
 
@@ -94,18 +86,8 @@ struct CallForm {
 class MetaFrame {
  public:
   void take(IValue& value) {
-    if (value.isTensor()) {
-      value = take(value.toTensor());
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      for (auto& tensor : list) tensor = take(tensor);
-      value = std::move(list);
-    } else if (value.isOptionalTensorList()) {
-      c10::List<std::optional<at::Tensor>> list;
-      for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList())
-        list.push_back(tensor ? std::optional(take(*tensor)) : tensor);
-      value = std::move(list);
-    } else if (value.isDevice()) {
+    replace_tensors(value, [this](const at::Tensor& tensor) { return take(tensor); });
+    if (value.isDevice()) {
       device_ = value.toDevice();
       value = c10::Device(c10::kMeta);
     }
@@ -113,21 +95,14 @@ class MetaFrame {
 
   // Whether `give` can make tensors of the results.
   bool gives(const IValue& value) const {
-    if (value.isTensor()) return gives(value.toTensor());
-    if (value.isTensorList()) {
-      const auto list = value.toTensorVector();
-      return std::all_of(list.begin(), list.end(), [&](const auto& each) { return gives(each); });
-    }
-    return true;
+    bool all = true;
+    each_tensor(value, [&](const at::Tensor& tensor) {
+      all = all && tensor.is_meta() && tensor.has_storage() && tensor.layout() == c10::kStrided;
+    });
+    return all;
   }
   void give(IValue& value) {
-    if (value.isTensor()) {
-      value = give(value.toTensor());
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      for (auto& tensor : list) tensor = give(tensor);
-      value = std::move(list);
-    }
+    replace_tensors(value, [this](const at::Tensor& meta) { return give(meta); });
   }
 
   // Arguments take the form that the meta kernel gave them (out=).
@@ -148,7 +123,6 @@ class MetaFrame {
   };
 
   at::Tensor take(const at::Tensor& tensor) {
-    if (!tensor.defined()) return tensor;
     // Kernels written in Python take a number for one only where it is on the CPU.
     if (tensor.unsafeGetTensorImpl()->is_wrapped_number()) return tensor;
     for (const auto& pair : pairs_)
@@ -179,13 +153,7 @@ class MetaFrame {
                         c10::GetAllocator(c10::kMeta), /*resizable=*/true);
   }
 
-  bool gives(const at::Tensor& tensor) const {
-    return !tensor.defined() ||
-           (tensor.is_meta() && tensor.has_storage() && tensor.layout() == c10::kStrided);
-  }
-
   at::Tensor give(const at::Tensor& meta) {
-    if (!meta.defined()) return meta;
     for (const auto& pair : pairs_)
       if (pair.meta.is_same(meta)) return pair.original;
     for (const auto& pair : pairs_)

@@ -5,6 +5,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "tensors.h"
+
 namespace heitu {
 
 using c10::ScalarType;
@@ -216,15 +218,9 @@ void DtypeRule::check(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> 
 
 ScalarType DtypeRule::narrow(c10::ArrayRef<c10::IValue> arguments) const {
   uint64_t seen = 0;
-  const auto look = [&](const at::Tensor& tensor) {
-    if (tensor.defined() && static_cast<int>(tensor.scalar_type()) < 64)
-      seen |= bit(tensor.scalar_type());
-  };
-  for (const auto& value : arguments) {
-    if (value.isTensor()) look(value.toTensor());
-    if (value.isTensorList())
-      for (const auto& tensor : value.toTensorVector()) look(tensor);
-  }
+  each_tensor(arguments, [&](const at::Tensor& tensor) {
+    if (static_cast<int>(tensor.scalar_type()) < 64) seen |= bit(tensor.scalar_type());
+  });
   seen &= promoted_;
   for (const auto type :
        {ScalarType::ComplexHalf, ScalarType::Half, ScalarType::BFloat16, ScalarType::Bool}) {

@@ -8,6 +8,7 @@
 #include "narrowing.h"
 #include "record.h"
 #include "rules.h"
+#include "tensors.h"
 #include "thread_state.h"
 #include "version.h"
 
@@ -28,18 +29,6 @@ struct InsideOperator {
   InsideOperator() { ++thread_state.operator_depth; }
   ~InsideOperator() { --thread_state.operator_depth; }
 };
-
-template <class Visit>
-void each_tensor(Arguments values, const Visit& visit) {
-  for (const auto& value : values) {
-    if (value.isTensor()) {
-      if (value.toTensor().defined()) visit(value.toTensor());
-    } else if (value.isTensorList() || value.isOptionalTensorList()) {
-      for (const c10::IValue& element : value.toListRef())
-        if (element.isTensor() && element.toTensor().defined()) visit(element.toTensor());
-    }
-  }
-}
 
 uint64_t device_bytes(Arguments values) {
   uint64_t bytes = 0;

@@ -3,6 +3,7 @@
 #include <ATen/ops/copy.h>
 
 #include "prelude.h"
+#include "tensors.h"
 
 namespace heitu {
 
@@ -66,7 +67,6 @@ void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stac
   const Narrowing narrowing(rule);
   std::vector<std::pair<at::Tensor, at::Tensor>> written;  // the argument, its narrow copy
   const auto narrow = [&](const at::Tensor& tensor) {
-    if (!tensor.defined()) return tensor;
     const auto to = narrowing.narrow(tensor.scalar_type());
     return to == c10::ScalarType::Undefined ? tensor : tensor.to(to);
   };
@@ -74,20 +74,12 @@ void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stac
     auto& value = (*stack)[first + i];
     const auto* alias = arguments[i].alias_info();
     const bool writes = alias && alias->isWrite();
-    if (value.isTensor()) {
-      const auto tensor = value.toTensor();
+    replace_tensors(value, [&](const at::Tensor& tensor) {
       const auto copy = narrow(tensor);
       if (writes && !copy.is_same(tensor)) written.emplace_back(tensor, copy);
-      value = copy;
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      for (auto& tensor : list) {
-        const auto copy = narrow(tensor);
-        if (writes && !copy.is_same(tensor)) written.emplace_back(tensor, copy);
-        tensor = copy;
-      }
-      value = std::move(list);
-    } else if (value.isInt()) {
+      return copy;
+    });
+    if (value.isInt()) {
       auto type = arguments[i].real_type();
       if (auto optional = type->cast<c10::OptionalType>()) type = optional->getElementType();
       if (type->kind() == c10::TypeKind::ScalarTypeType) {
@@ -102,22 +94,13 @@ void run_narrowed(const c10::OperatorHandle& op, const ChipDtypeRule& rule, Stac
     tensor.copy_(copy);
   }
   const auto widen = [&](at::Tensor result) {
-    if (!result.defined()) return result;
     for (const auto& [tensor, copy] : written)
       if (copy.is_same(result)) return tensor;
     const auto from = narrowing.widen(result.scalar_type());
     return from == c10::ScalarType::Undefined ? result : result.to(from);
   };
-  for (size_t i = stack->size() - op.schema().returns().size(); i < stack->size(); ++i) {
-    auto& value = (*stack)[i];
-    if (value.isTensor()) {
-      value = widen(value.toTensor());
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      for (auto& tensor : list) tensor = widen(tensor);
-      value = std::move(list);
-    }
-  }
+  for (size_t i = stack->size() - op.schema().returns().size(); i < stack->size(); ++i)
+    replace_tensors((*stack)[i], widen);
 }
 
 }  // namespace heitu

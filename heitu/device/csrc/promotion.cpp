@@ -2,6 +2,7 @@
 
 #include "dry.h"
 #include "prelude.h"
+#include "tensors.h"
 
 namespace heitu {
 
@@ -35,7 +36,7 @@ struct Widening {
     return type == narrow || (narrow == ScalarType::ComplexHalf && type == ScalarType::Half);
   }
   at::Tensor in(const at::Tensor& tensor) const {
-    if (!tensor.defined() || !widens(tensor.scalar_type())) return tensor;
+    if (!widens(tensor.scalar_type())) return tensor;
     return tensor.to(tensor.scalar_type() == narrow ? wide : ScalarType::Float);
   }
 
@@ -57,23 +58,17 @@ void run_in_wider_dtype(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
   std::vector<std::pair<at::Tensor, at::Tensor>> written;  // the argument, its wide copy
   const auto first = stack->size();
   for (size_t i = 0; i < arguments.size(); ++i) {
-    const auto& value = arguments[i];
+    auto& value = stack->emplace_back(arguments[i]);
     const auto* alias = schema[i].alias_info();
-    if (value.isTensor()) {
-      const auto& tensor = value.toTensor();
+    replace_tensors(value, [&](const at::Tensor& tensor) {
       const auto wide = widening.in(tensor);
       if (alias && alias->isWrite() && !wide.is_same(tensor)) written.emplace_back(tensor, wide);
-      stack->emplace_back(wide);
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      for (auto& tensor : list) tensor = widening.in(tensor);
-      stack->emplace_back(std::move(list));
-    } else if (value.isInt() && schema[i].name() == "dtype" &&
-               widening.widens(static_cast<ScalarType>(value.toInt()))) {
-      stack->emplace_back(static_cast<int64_t>(
-          static_cast<ScalarType>(value.toInt()) == narrow ? widening.wide : ScalarType::Float));
-    } else {
-      stack->push_back(value);
+      return wide;
+    });
+    if (value.isInt() && schema[i].name() == "dtype") {
+      const auto type = static_cast<ScalarType>(value.toInt());
+      if (widening.widens(type))
+        value = static_cast<int64_t>(type == narrow ? widening.wide : ScalarType::Float);
     }
   }
   op.redispatchBoxed(keys, stack);
@@ -81,19 +76,13 @@ void run_in_wider_dtype(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
     if (tensor.sizes() != wide.sizes()) tensor.resize_(wide.sizes());
     tensor.copy_(wide);
   }
-  const auto settle = [&](IValue& value) {
-    if (!value.isTensor() || !value.toTensor().defined()) return;
-    const auto result = value.toTensor();
-    for (const auto& [tensor, wide] : written) {
-      if (wide.is_same(result)) {
-        value = tensor;
-        return;
-      }
-    }
+  const auto settle = [&](const at::Tensor& result) {
+    for (const auto& [tensor, wide] : written)
+      if (wide.is_same(result)) return tensor;
     const auto type = widening.given(result.scalar_type());
-    if (type != result.scalar_type()) value = result.to(type);
+    return type == result.scalar_type() ? result : result.to(type);
   };
-  for (size_t i = first; i < stack->size(); ++i) settle((*stack)[i]);
+  for (size_t i = first; i < stack->size(); ++i) replace_tensors((*stack)[i], settle);
 }
 
 }  // namespace heitu

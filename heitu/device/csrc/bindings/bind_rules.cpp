@@ -2,6 +2,7 @@
 #include "bindings.h"
 #include "record.h"
 #include "rules.h"
+#include "tensors.h"
 
 namespace py = pybind11;
 
@@ -29,19 +30,10 @@ py::object shape_of(const at::Tensor& tensor, bool shapes) {
 
 py::list arguments_of(const Meeting& meeting) {
   py::list out;
-  const auto add = [&](const at::Tensor& tensor) {
-    if (tensor.defined())
-      out.append(
-          py::make_tuple(static_cast<int>(tensor.scalar_type()), shape_of(tensor, meeting.shapes)));
-  };
-  for (const auto& value : meeting.arguments) {
-    if (value.isTensor()) {
-      add(value.toTensor());
-    } else if (value.isTensorList() || value.isOptionalTensorList()) {
-      for (const c10::IValue& element : value.toListRef())
-        if (element.isTensor()) add(element.toTensor());
-    }
-  }
+  each_tensor(meeting.arguments, [&](const at::Tensor& tensor) {
+    out.append(
+        py::make_tuple(static_cast<int>(tensor.scalar_type()), shape_of(tensor, meeting.shapes)));
+  });
   return out;
 }
 
