@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tests.device.comparison import assert_close
+
 aten = torch.ops.aten
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 HALF_TYPES = [torch.float16, torch.bfloat16]
@@ -43,11 +45,6 @@ def attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     return scores.softmax(-1).nan_to_num(0.0) @ v, scores.logsumexp(-1)
-
-
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    assert actual.is_cuda
-    torch.testing.assert_close(actual.cpu().double(), expected.cpu().double(), rtol=tolerance, atol=tolerance)
 
 
 def assert_same_grads(actual: Tensor, expected: Tensor, inputs: list[Tensor], tolerance: float) -> None:

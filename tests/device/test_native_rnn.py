@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.device.comparison import assert_close
+
 aten = torch.ops.aten
 MODES = {"RELU": 0, "TANH": 1, "LSTM": 2, "GRU": 3}
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 1e-2}
@@ -20,10 +22,6 @@ def on_device(t: Tensor) -> Tensor:
 
 def leaf(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, dtype=dtype, requires_grad=True)
-
-
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(actual.cpu().double(), expected.double(), rtol=tolerance, atol=tolerance)
 
 
 def network(mode: str, **options: Any) -> torch.nn.RNNBase:
