@@ -65,6 +65,7 @@ def install(torch_c: Any, core: Any) -> None:
         if mode not in (0, 1, 2):
             raise RuntimeError("invalid value of debug_mode, expected one of 0,1,2")
         sync_debug_mode = mode
+        core.set_sync_debug(mode)
 
     def synchronize() -> None:
         core.refuse_in_capture()

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -28,6 +30,56 @@ class Mlp(nn.Module):
 
 
 # ---- errors ----
+
+
+@pytest.fixture
+def sync_debug() -> Iterator[Callable[[str], None]]:
+    yield torch.cuda.set_sync_debug_mode
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def test_what_the_host_waits_for_is_reported(sync_debug: Callable[[str], None]) -> None:
+    x, one = torch.rand(4, device="cuda"), torch.rand((), device="cuda")
+    index, mask = torch.tensor([0, 2], device="cuda"), x > 0.5
+    repeats = torch.tensor([2], device="cuda")
+    index_on_cpu, pinned = index.cpu(), torch.ones(3).pin_memory()
+    waiting: list[Callable[[], object]] = [
+        x.nonzero,
+        x.cpu,
+        one.item,
+        index.unique,
+        torch.ones(3).cuda,
+        lambda: x[mask],
+        lambda: x[index_on_cpu],
+        lambda: x.__setitem__(mask, one),
+        lambda: x.__setitem__(index_on_cpu, one),
+        lambda: functional.one_hot(index),
+        lambda: torch.repeat_interleave(x, repeats),
+        torch.cuda.current_stream().synchronize,
+    ]
+    going_on: list[Callable[[], object]] = [
+        one.any,
+        lambda: x[index],
+        lambda: x.__setitem__(mask, 1.0),
+        lambda: x.__setitem__(index, one),
+        lambda: functional.one_hot(index, num_classes=4),
+        lambda: torch.randperm(20000, device="cuda"),
+        lambda: torch.repeat_interleave(x, repeats, output_size=8),
+        lambda: pinned.to("cuda", non_blocking=True),
+    ]
+    for mode in ("warn", "error"):
+        sync_debug(mode)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for call in going_on:
+                call()
+        for call in waiting:
+            if mode == "warn":
+                with pytest.warns(UserWarning, match="called a synchronizing CUDA operation"):
+                    call()
+            else:
+                with pytest.raises(RuntimeError, match="called a synchronizing CUDA operation"):
+                    call()
 
 
 def test_cuda_errors_are_accelerator_errors() -> None:

@@ -289,6 +289,28 @@ def test_rms_norm_backward(dtype: torch.dtype) -> None:
         assert_close(one, other, 2 * TOLERANCE[dtype])
 
 
+def test_complex_numbers_are_scattered_and_added_but_not_multiplied() -> None:
+    x = torch.ones(2, 2, dtype=torch.complex64, device="cuda")
+    index = torch.zeros(2, 2, dtype=torch.long, device="cuda")
+    assert x.clone().scatter_(0, index, x, reduce="add").tolist() == [[3, 3], [1, 1]]
+    assert torch.equal(x.clone().scatter_(0, index, 2 * x)[0], 2 * x[0])
+    with pytest.raises(NotImplementedError, match="not implemented for 'ComplexFloat'"):
+        x.scatter_(0, index, x, reduce="multiply")
+    with pytest.raises(NotImplementedError, match="not implemented for 'ComplexFloat'"):
+        x.scatter_(0, index, 2.0, reduce="multiply")
+
+
+def test_a_lazy_clone_is_a_copy() -> None:
+    x = torch.arange(4.0, device="cuda", requires_grad=True)
+    copy = x._lazy_clone()
+    copy.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [1, 1, 1, 1]
+    with torch.no_grad():
+        copy.zero_()
+    assert x.tolist() == [0, 1, 2, 3]
+
+
 # ---- optimizers and gradient scaling ----
 
 
@@ -374,6 +396,8 @@ def test_a_cpu_tensor_is_not_indexed_by_indices_on_the_device() -> None:
         x[index.cuda()]
     with pytest.raises(RuntimeError, match=said):
         x[index.cuda()] = 1.0
+    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
+        torch.multinomial(x[0], 1, out=index.cuda())
     assert torch.equal(x.cuda()[index].cpu(), x[index])
 
 

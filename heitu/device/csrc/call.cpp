@@ -8,6 +8,7 @@
 #include "capture.h"
 #include "dtype_rules.h"
 #include "frame.h"
+#include "host_waits.h"
 #include "narrow_products.h"
 #include "nondeterminism.h"
 #include "promotion.h"
@@ -134,6 +135,7 @@ struct Operator {
       if (tag == at::Tag::nondeterministic_seeded) seeded = true;
     rule = DtypeRule::of(op);
     nondeterminism = Nondeterminism::of(op.operator_name());
+    waiting = may_wait(op.operator_name());
     static const auto* products = new std::unordered_set<std::string>{
         "aten::mm",    "aten::bmm",    "aten::addmm",       "aten::baddbmm",
         "aten::addmv", "aten::addbmm", "aten::convolution", "aten::convolution_backward"};
@@ -146,6 +148,7 @@ struct Operator {
   int generator = -1;
   bool seeded = false;
   bool product = false;             // whose 16-bit kernel on the CPU may be slow
+  bool waiting = false;             // the host may have to wait for it
   bool widened = false;             // CUDA computes in float32 what the CPU computes in 16 bits
   const DtypeRule* rule = nullptr;  // where CUDA's kernel takes other dtypes than the CPU's
   const Nondeterminism* nondeterminism = nullptr;
@@ -172,6 +175,7 @@ class Delegate final : public c10::OperatorKernel {
       op_.rule->check(op, torch::jit::last(*stack, op_.inputs));
     if (C10_UNLIKELY(op_.nondeterminism != nullptr))
       op_.nondeterminism->check(torch::jit::last(*stack, op_.inputs));
+    if (C10_UNLIKELY(op_.waiting) && waits(op, torch::jit::last(*stack, op_.inputs))) report_wait();
     BoxedFrame frame;
     c10::SmallVector<at::Tensor, 4> written;
     for (int i : op_.written) {
@@ -232,11 +236,17 @@ class Delegate final : public c10::OperatorKernel {
 class Native final : public c10::OperatorKernel {
  public:
   Native(const c10::OperatorHandle& op, c10::KernelFunction kernel)
-      : kernel_(std::move(kernel)), rule_(DtypeRule::of(op)) {}
+      : kernel_(std::move(kernel)),
+        rule_(DtypeRule::of(op)),
+        inputs_(op.schema().arguments().size()),
+        copies_(op.operator_name().name == "aten::copy_"),
+        waiting_(!copies_ && may_wait(op.operator_name())) {}
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
-    if (C10_UNLIKELY(rule_ != nullptr))
-      rule_->check(op, torch::jit::last(*stack, op.schema().arguments().size()));
+    const auto arguments = torch::jit::last(*stack, inputs_);
+    if (!copies_) check_devices(op, arguments);
+    if (C10_UNLIKELY(rule_ != nullptr)) rule_->check(op, arguments);
+    if (C10_UNLIKELY(waiting_) && waits(op, arguments)) report_wait();
     const auto run = [&](Stack* s) {
       c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
       kernel_.callBoxed(op, keys, s);
@@ -249,6 +259,9 @@ class Native final : public c10::OperatorKernel {
  private:
   c10::KernelFunction kernel_;
   const DtypeRule* rule_;
+  size_t inputs_;
+  bool copies_;   // between devices, and waits by itself
+  bool waiting_;  // the host may have to wait for it
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "cuda_error.h"
 #include "generator.h"
 #include "graph.h"
+#include "host_waits.h"
 #include "labels.h"
 #include "record.h"
 #include "streams.h"
@@ -62,30 +63,6 @@ c10::IValue by_address(c10::IValue value) {
   return value;
 }
 
-// Operators whose answer the host waits for.
-bool synchronizes(const c10::OperatorHandle& op, const Stack& stack, size_t first) {
-  static const auto* names = new std::unordered_set<std::string>{"aten::_local_scalar_dense",
-                                                                 "aten::nonzero",
-                                                                 "aten::is_nonzero",
-                                                                 "aten::equal",
-                                                                 "aten::_unique2",
-                                                                 "aten::unique_dim",
-                                                                 "aten::unique_consecutive",
-                                                                 "aten::masked_select",
-                                                                 "aten::_assert_async",
-                                                                 "aten::bincount"};
-  const auto& name = op.operator_name().name;
-  if (name == "aten::_assert_async") return false;
-  if (names->count(name)) return true;
-  if (name != "aten::copy_") return false;
-  const auto& to = stack[first].toTensor();
-  const auto& from = stack[first + 1].toTensor();
-  if (to.is_cuda() == from.is_cuda()) return false;
-  const bool non_blocking = stack[first + 2].isBool() && stack[first + 2].toBool();
-  const auto& host = to.is_cuda() ? from : to;
-  return !(non_blocking && host.is_pinned()) && !(to.is_cuda() && host.is_pinned());
-}
-
 }  // namespace
 
 bool stream_capturing(c10::Stream stream) { return capture_of(stream) != 0; }
@@ -139,7 +116,7 @@ class Recorder {
                      c10::KernelFunction* native, c10::DispatchKey host_key) {
     const auto& arguments = op.schema().arguments();
     const auto first = stack->size() - arguments.size();
-    if (synchronizes(op, *stack, first)) {
+    if (waits(op, torch::jit::last(*stack, arguments.size()))) {
       spoil(graph);
       throw_cuda_error(kCaptureUnsupported);
     }

@@ -3,6 +3,7 @@
 #include <ATen/ops/_local_scalar_dense.h>
 
 #include "host_memory.h"
+#include "host_waits.h"
 #include "labels.h"
 #include "labels_inline.h"
 #include "registry.h"
@@ -21,12 +22,16 @@ at::Tensor& copy_(at::Tensor& self, const at::Tensor& source, bool non_blocking)
   const auto& host = self.is_cuda() ? source : self;
   const auto stream = current_stream(device.device().index());
   if (!non_blocking) {
+    report_wait();
     synchronize_stream(stream);
   } else if (host.has_storage()) {
     record_pinned_use(host.storage().data(), stream);
   }
   return self;
 }
+
+// Which storages two tensors share does not show but in addresses: the copy is made at once.
+at::Tensor lazy_clone(const at::Tensor& self) { return self.clone(); }
 
 at::Scalar local_scalar_dense(const at::Tensor& self) {
   synchronize_stream(current_stream(self.device().index()));
@@ -35,6 +40,7 @@ at::Scalar local_scalar_dense(const at::Tensor& self) {
 
 HEITU_KERNELS(copies) {
   m.impl("copy_", copy_);
+  m.impl("_lazy_clone", lazy_clone);
   m.impl("_local_scalar_dense", local_scalar_dense);
 }
 

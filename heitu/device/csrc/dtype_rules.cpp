@@ -39,7 +39,8 @@ struct Compiled {
   const char* argument;  // whose dtype decides; null: the common one
   uint64_t dtypes;
   const char* text;
-  const char* unless = nullptr;
+  const char* unless = nullptr;  // holds for all calls but those with this word
+  const char* when = nullptr;    // holds for calls with this word
 };
 constexpr Compiled kCompiled[] = {
     {"mm", "self", kReal | kComplex, "addmm_cuda"},
@@ -72,6 +73,8 @@ constexpr Compiled kCompiled[] = {
     {"_scaled_mm", "self", kAll, "Cannot convert ScalarType {} to cudaDataType."},
     {"_scaled_mm_v2", "self", kAll, "Cannot convert ScalarType {} to cudaDataType."},
     {"scatter_reduce", "self", kAll & ~kBool, "cuda_scatter_gather_base_kernel_func", "sum"},
+    {"scatter", "self", kReal | kIntegers, "cuda_scatter_gather_base_kernel_func", nullptr,
+     "multiply"},
 };
 
 // Dtypes that CUDA's kernel takes and the CPU's does not.
@@ -161,6 +164,7 @@ struct DtypeTable {
       rule.argument_ = row.argument;
       rule.text_ = row.text;
       rule.unless_ = row.unless;
+      rule.when_ = row.when;
       rule.refused_ = (kAll | kFloat8Fnuz) & ~row.dtypes;
     }
     for (const auto& group : kPromoted)
@@ -188,9 +192,13 @@ void DtypeRule::check(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> 
   if (refused_ == 0 && dims_ == kAnyDims) return;
   at::native::ResultTypeState state;
   auto type = ScalarType::Undefined;
+  bool holds = when_ == nullptr;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const auto& value = arguments[i];
-    if (value.isString() && unless_ && value.toStringRef() == unless_) return;
+    if (value.isString()) {
+      if (unless_ && value.toStringRef() == unless_) return;
+      holds = holds || value.toStringRef() == when_;
+    }
     if (!value.isTensor() || !value.toTensor().defined()) continue;
     const auto& tensor = value.toTensor();
     const auto& argument = op.schema().arguments()[i];
@@ -204,6 +212,7 @@ void DtypeRule::check(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> 
       type = tensor.scalar_type();
     }
   }
+  if (!holds) return;
   if (!argument_) type = at::native::result_type(state);
   if (type == ScalarType::Undefined || static_cast<int>(type) > 63) return;
   if ((refused_ & bit(type)) == 0) return;

@@ -31,6 +31,7 @@ class DtypeRule {
   const char* argument_ = nullptr;  // which decides; null: the common dtype of all
   const char* text_ = nullptr;      // CUDA's message; an operator's name stands for the usual one
   const char* unless_ = nullptr;    // a string argument of this value takes any dtype
+  const char* when_ = nullptr;      // without a string argument of this value any dtype is taken
   uint64_t refused_ = 0;
   uint64_t promoted_ = 0;
   int64_t dims_ = kAnyDims;  // tensors have fewer dimensions

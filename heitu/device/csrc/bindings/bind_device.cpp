@@ -1,9 +1,12 @@
 // Devices, streams, events and installation, for Python.
+#include <torch/csrc/Exceptions.h>
+
 #include "allocator.h"
 #include "bindings.h"
 #include "call.h"
 #include "cuda_error.h"
 #include "dry.h"
+#include "host_waits.h"
 #include "labels.h"
 #include "properties.h"
 #include "state.h"
@@ -69,11 +72,18 @@ void bind_streams(py::module_& m) {
         [](int64_t id, int64_t device) { return stream_idle(stream_of(id, device)); });
   m.def(
       "synchronize_stream",
-      [](int64_t id, int64_t device) { synchronize_stream(stream_of(id, device)); },
+      [](int64_t id, int64_t device) {
+        {
+          const torch::PyWarningHandler warnings;
+          report_wait();
+        }
+        synchronize_stream(stream_of(id, device));
+      },
       py::call_guard<py::gil_scoped_release>());
   m.def(
       "synchronize_device", [](int64_t device) { synchronize_device(checked(device)); },
       py::call_guard<py::gil_scoped_release>());
+  m.def("set_sync_debug", [](int mode) { sync_debug = static_cast<SyncDebug>(mode); });
   m.def("occupy_stream",
         [](int64_t nanoseconds) { occupy_stream(current_stream(-1), nanoseconds); });
   py::class_<Event, std::shared_ptr<Event>>(m, "Event")
