@@ -174,7 +174,7 @@ def _complete_group(group: Any, core: Any, options_class: type[Any]) -> None:
     group.__init__ = initialise
     group.bound_device_id = property(bound_device_id, bind_device)
     group._set_default_timeout = group.set_timeout = set_default_timeout
-    group._add_ephemeral_timeout = group._extend_next
+    group._add_ephemeral_timeout = group._extend_timeout
     group._verify_work_timeout = verify_work_timeout
     group.abort, group.shutdown = group._abort, group._shutdown
     for name in (

@@ -278,6 +278,30 @@ def check_barrier() -> None:
     assert left >= float(store.get("barrier"))
 
 
+def check_extended_timeouts() -> None:
+    """They hold until the first operation that has them ends."""
+    group = dist.new_group()
+    tensor = torch.ones(3, device=DEVICE)
+    dist.all_reduce(tensor, group=group)
+    backend = group._get_backend(DEVICE)
+    usual: timedelta = backend.options._timeout
+    backend._add_ephemeral_timeout(timedelta(seconds=2))
+    backend._add_ephemeral_timeout(timedelta(seconds=1))
+    if RANK == 1:
+        time.sleep(0.3)  # no operation ends on rank 0 before it has begun them all
+    first, second = (dist.all_reduce(tensor, group=group, async_op=True) for _ in range(2))
+    backend._add_ephemeral_timeout(timedelta(seconds=4))
+    third = dist.all_reduce(tensor, group=group, async_op=True)
+    if RANK == 0:
+        for work, extra in ((first, 3), (second, 3), (third, 7)):
+            assert backend._verify_work_timeout(work, usual + timedelta(seconds=extra))
+    for work in (first, second, third):
+        work.wait()
+    last = dist.all_reduce(tensor, group=group, async_op=True)
+    last.wait()
+    assert backend._verify_work_timeout(last, usual)
+
+
 def check_timeout() -> None:
     group = dist.new_group()
     tensor = torch.ones(3, device=DEVICE)

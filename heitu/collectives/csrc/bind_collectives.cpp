@@ -76,7 +76,7 @@ void bind_group(py::module_& m, const py::object& base) {
       .def("_is_initialized", &ProcessGroupNccl::connected)
       .def("_abort", &ProcessGroupNccl::abort, NoGil())
       .def("_shutdown", &ProcessGroupNccl::shutdown, NoGil())
-      .def("_extend_next", &ProcessGroupNccl::extend_next)
+      .def("_extend_timeout", &ProcessGroupNccl::extend_timeout)
       .def("_set_enable_nan_check", &ProcessGroupNccl::set_nan_check, py::arg("enable_nan_check"))
       .def("get_error", &ProcessGroupNccl::getError, NoGil())
       .def("comm_split_count", &ProcessGroupNccl::splits)

@@ -110,7 +110,8 @@ template <class Opts>
 ProcessGroupNccl::Call ProcessGroupNccl::call(OpType op, const Opts& opts) const {
   const auto asked = own_timeout(opts);
   const auto base = asked == c10d::kUnsetTimeout ? options_->timeout : asked;
-  return {op, base + std::chrono::milliseconds(extra_ms_.exchange(0)), is_async(opts)};
+  auto extension = extension_.take();
+  return {op, base + extension.duration, is_async(opts), std::move(extension.use)};
 }
 
 void ProcessGroupNccl::check_nan(const Tensors& inputs) const {
@@ -151,16 +152,19 @@ c10::intrusive_ptr<CollectiveWork> ProcessGroupNccl::start(const Call& call, Ten
   const auto op = call.op;
   WorkFacts facts{rank_, op, sequence, call.timeout, device, inputs, outputs};
   return communicator_->launch(
-      std::move(facts), [=, inputs = std::move(inputs), outputs = std::move(outputs),
-                         operation = std::move(operation)](Wire& wire, Deadline deadline) {
+      std::move(facts),
+      [=, extension = call.extension, inputs = std::move(inputs), outputs = std::move(outputs),
+       operation = std::move(operation)](Wire& wire, Deadline deadline) mutable {
+        const auto ending = std::exchange(extension, nullptr);
         operation({{wire, {sequence, static_cast<int64_t>(op)}, deadline}, inputs, outputs});
       });
 }
 
 // ---- in CUDA graphs ----
 
-ProcessGroupNccl::WorkPtr ProcessGroupNccl::capture(const Call& call, const Tensors& inputs,
+ProcessGroupNccl::WorkPtr ProcessGroupNccl::capture(Call call, const Tensors& inputs,
                                                     const Tensors& outputs, Operation operation) {
+  call.extension = nullptr;  // the graph holds the call for good
   const auto self = c10::weak_intrusive_ptr<ProcessGroupNccl>(
       c10::intrusive_ptr<ProcessGroupNccl>::unsafe_reclaim_from_nonowning(this));
   auto work = capture_collective(
@@ -399,7 +403,7 @@ ProcessGroupNccl::WorkPtr ProcessGroupNccl::point_to_point(OpType op, Tensors& t
         const Round round{wire, {}, deadline};
         op == OpType::SEND ? heitu::send(round, tensor, peer) : heitu::receive(round, tensor, peer);
       });
-  return finish({op, options_->timeout, true}, std::move(work));
+  return finish({op, options_->timeout, true, nullptr}, std::move(work));
 }
 
 ProcessGroupNccl::WorkPtr ProcessGroupNccl::send(Tensors& tensors, int destination, int) {

@@ -10,6 +10,7 @@
 
 #include "collectives.h"
 #include "communicator.h"
+#include "timeout_extension.h"
 
 namespace heitu {
 
@@ -33,8 +34,7 @@ class ProcessGroupNccl final : public c10d::Backend {
   int64_t splits() const { return splits_; }
   bool connected() const { return communicator_->connected(); }
   void set_nan_check(bool enable) { nan_check_ = enable; }
-  // Adds to the time-out of the next operation.
-  void extend_next(std::chrono::milliseconds extra) { extra_ms_ += extra.count(); }
+  void extend_timeout(std::chrono::milliseconds extra) { extension_.add(extra); }
 
   WorkPtr broadcast(Tensors& tensors, const c10d::BroadcastOptions& opts) override;
   WorkPtr allreduce(Tensors& tensors, const c10d::AllreduceOptions& opts) override;
@@ -94,6 +94,7 @@ class ProcessGroupNccl final : public c10d::Backend {
     c10d::OpType op;
     std::chrono::milliseconds timeout;
     bool async;
+    std::shared_ptr<void> extension;  // held until it has run
   };
   template <class Opts>
   Call call(c10d::OpType op, const Opts& opts) const;
@@ -111,8 +112,7 @@ class ProcessGroupNccl final : public c10d::Backend {
   c10::intrusive_ptr<CollectiveWork> start(const Call& call, Tensors inputs, Tensors outputs,
                                            Operation operation);
   // Runs the operation and has the graph under capture run it again at each replay.
-  WorkPtr capture(const Call& call, const Tensors& inputs, const Tensors& outputs,
-                  Operation operation);
+  WorkPtr capture(Call call, const Tensors& inputs, const Tensors& outputs, Operation operation);
   WorkPtr point_to_point(c10d::OpType op, Tensors& tensors, int peer);
   WorkPtr finish(const Call& call, c10::intrusive_ptr<CollectiveWork> work);
   void check_nan(const Tensors& inputs) const;
@@ -125,7 +125,7 @@ class ProcessGroupNccl final : public c10d::Backend {
   std::mutex mutex_;
   std::atomic<uint64_t> sequence_{0};
   std::atomic<int> used_device_{-1};
-  mutable std::atomic<int64_t> extra_ms_{0};
+  TimeoutExtension extension_;
   int64_t splits_ = 0;
   bool nan_check_;
   bool coalescing_ = false;
