@@ -40,8 +40,8 @@ CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
         (r"test_index_put_accumulate_large_tensor", r"OutOfMemoryError"),
     ),
     (
-        "Not emulated: copy-on-write storages (torch._lazy_clone)",
-        (r"Expected storage != nullptr", r"lazy_clone", r"parallel_cow"),
+        "Not emulated: copy-on-write storages; torch._lazy_clone copies at once",
+        (r"lazy_clone", r"parallel_cow"),
     ),
     (
         "Not emulated: cuBLAS's workspaces, and its demand for CUBLAS_WORKSPACE_CONFIG",
@@ -65,19 +65,14 @@ CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
         (r"InstanceNorm\dd_general", r"test_layernorm_half_precision"),
     ),
     (
-        "Mended since that run",  # tests/device/test_native_ops.py, and the tests themselves run again
+        "Mended since that run",  # tests/device/test_native_ops.py and others, and the tests run again
         (
             r"alert_EmbeddingBag_max",
             r"test_advancedindex_mixed_devices_error",
             r"test_grid_sample_\w+_precision",
             r"test_ctc_loss_cudnn_tensor",
-        ),
-    ),
-    (
-        "Differs from CUDA, to be mended",
-        (
             r"test_sync_warning",
-            r"test_multinomial_device_constrain",  # raised, in other words
+            r"test_multinomial_device_constrain",
             r"scatter_reduce_multiply_unsupported",
         ),
     ),
