@@ -5,7 +5,6 @@ Torch is not imported in this process; the last check starts a Python of its own
 
 from __future__ import annotations
 
-import enum
 import importlib.metadata
 import os
 import re
@@ -15,14 +14,16 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from heitu.backings.checks import check_chips, check_pairings, check_triton
+from heitu.backings.detection import Machine, torch_build
 from heitu.cache import cache_path, check_private
 from heitu.device.build import check_platform, is_built
 from heitu.device.installed_torch import CPU_INSTALL, OLDEST, TESTED, find_torch
 from heitu.device.toolchain import OLDEST_COMPILERS, find_compiler
 from heitu.errors import HeituError
+from heitu.findings import Finding, Line, Status
 from heitu.launch.environment import check_chip, handed_on
 from heitu.settings import settings
 
@@ -31,24 +32,6 @@ BUILD_SPACE = 600 * 10**6  # bytes: the precompiled header is most of it
 SMOKE_SECONDS = 120
 # Packages whose compiled part fits one torch only; their metadata names it.
 TIED_TO_TORCH = ("torchvision", "torchaudio", "xformers", "vllm", "torchao")
-
-
-class Status(str, enum.Enum):
-    """How a check came out."""
-
-    PASS = "PASS"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table: what was looked at, what was found, and the next command where one helps."""
-
-    check: str
-    status: Status
-    found: str
-    next: str = ""
 
 
 def examine() -> Iterator[Finding]:
@@ -62,9 +45,6 @@ def examine() -> Iterator[Finding]:
             yield Finding(name, Status.FAIL, error.message, error.hint or "")
         except Exception as error:
             yield Finding(name, Status.FAIL, f"the check broke: {type(error).__name__}: {error}")
-
-
-Line = tuple[Status, str, str]
 
 
 def _python() -> Iterator[Line]:
@@ -81,6 +61,11 @@ def _torch() -> Iterator[Line]:
     torch = find_torch()
     if torch is None:
         yield Status.FAIL, f"there is none for {sys.executable}", CPU_INSTALL
+        return
+    built = torch_build(Machine())
+    if built is not None and built.is_present:
+        own = f"{torch.version}, built for the chip of {built.backing.maker} that is present"
+        yield Status.PASS, f"{own}; its own cuda device is used", ""
         return
     torch.check_usable()
     found = f"{torch.version}, a CPU build, in {torch.root}"
@@ -206,6 +191,21 @@ def _device() -> Iterator[Line]:
         yield Status.PASS, done.stdout.strip(), ""
 
 
+def _chips() -> Iterator[Line]:
+    """Chips."""
+    yield from check_chips(Machine())
+
+
+def _plugins() -> Iterator[Line]:
+    """Plugins."""
+    yield from check_pairings(Machine())
+
+
+def _triton() -> Iterator[Line]:
+    """Triton."""
+    yield from check_triton(Machine())
+
+
 CHECKS: tuple[Callable[[], Iterator[Line]], ...] = (
     _python,
     _torch,
@@ -214,6 +214,9 @@ CHECKS: tuple[Callable[[], Iterator[Line]], ...] = (
     _disk,
     _settings,
     _packages,
+    _chips,
+    _plugins,
+    _triton,
     _device,
 )
 

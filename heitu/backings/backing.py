@@ -83,6 +83,7 @@ class Backing:
         toolkit: what the plugin is linked with, "CANN".
         toolkit_paths: where it lies by default.
         toolkit_variables: variables that say where it lies.
+        version_files: files in it that have a line "version=...", as patterns.
         libraries: libraries of the toolkit without which the plugin cannot be imported.
         build: the maker's own build of torch.
         shim: the module of the maker's own redirection of CUDA programs.
@@ -108,6 +109,7 @@ class Backing:
     toolkit: str = ""
     toolkit_paths: tuple[str, ...] = ()
     toolkit_variables: tuple[str, ...] = ()
+    version_files: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     build: TorchBuild = TorchBuild()
     shim: str = ""

@@ -6,7 +6,8 @@ import glob
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Machine:
         has_module: whether a top-level module could be imported.
         which: the path of a command, or None.
         torch: the torch that would be imported.
+        path: where distributions are looked for.
     """
 
     root: Path = Path("/")
@@ -39,6 +41,7 @@ class Machine:
     has_module: Callable[[str], bool] = _has_module
     which: Callable[[str], str | None] = shutil.which
     torch: Callable[[], InstalledTorch | None] = find_torch
+    path: Sequence[str] = field(default_factory=lambda: sys.path)
 
     def files(self, pattern: str) -> list[Path]:
         """The files of that absolute pattern, in order."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from heitu.errors import ExitCode, HeituError
 
 if TYPE_CHECKING:
-    from heitu.doctor import Finding
+    from heitu.findings import Finding
 
 STYLES = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
 
@@ -38,7 +38,8 @@ def main(args: list[str]) -> int:
 
 
 def _print_findings(as_json: bool) -> int:
-    from heitu.doctor import Status, examine
+    from heitu.doctor import examine
+    from heitu.findings import Status
 
     findings = list(examine())
     failed = any(finding.status is Status.FAIL for finding in findings)

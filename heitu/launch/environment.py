@@ -65,6 +65,9 @@ def apply(
     choice = _choose()
     if choice.backing is not None:
         _hand_on_backing(choice)
+    else:
+        # A plugin without its chip or its toolkit makes `import torch` fail, which would load it by itself.
+        os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     if choice.note is not None:
         say(choice.note)
     if choice.backing is None or not choice.backing.is_inert:

@@ -19,7 +19,7 @@ from heitu import doctor
 from heitu.cli import doctor as command
 from heitu.device import build
 from heitu.device.installed_torch import InstalledTorch
-from heitu.doctor import Finding, Status
+from heitu.findings import Finding, Status
 from tests.unit.conftest import FakeCompiler, python, write_torch
 
 Examine = Callable[[str], list[Finding]]

@@ -42,6 +42,7 @@ BACKING = Backing(
     # flagos-ai/FlagGems@0b1460c src/flag_gems/backends.yaml, 2026-11-22, and CANN's own default.
     toolkit_paths=("/usr/local/Ascend/cann", "/usr/local/Ascend/ascend-toolkit/latest"),
     toolkit_variables=("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"),
+    version_files=("*-linux/ascend_toolkit_install.info", "version.cfg"),
     libraries=("libascendcl.so", "libhccl.so"),  # what the 2.13.0 wheel is linked with, 2026-11-22
     emulator="heitu.emulators.cann",
     # Names that the 2.13.0 wheel knows; where a generation has several, one of them.
