@@ -1,4 +1,12 @@
-"""Puts the emulator into a process, in the place of CANN's own libraries."""
+"""Puts the emulator into a process, in the place of CANN's own libraries.
+
+What is emulated is read from the environment when a program first asks for it:
+
+- HEITU_CANN_SOC: the name of the chip as the runtime gives it (Ascend910B1)
+- HEITU_CANN_DEVICES: how many there are (1; under a launcher, as many as it starts processes here)
+- HEITU_CANN_MEMORY: bytes of memory of each (64 GiB)
+- HEITU_CANN_VERSION: of the toolkit (9.0.0)
+"""
 
 from __future__ import annotations
 
@@ -76,6 +84,7 @@ def _loaded() -> ctypes.CDLL:
     emulator = _load(built)
     for soname in SONAMES:
         _load(home / "lib64" / soname)
+    os.environ.setdefault("HEITU_CANN_DEVICES", os.environ.get("LOCAL_WORLD_SIZE", "1"))
     os.environ["ASCEND_HOME_PATH"] = str(home)
     os.environ["ASCEND_OPP_PATH"] = str(home / "opp")
     if settings.cann_calls is not None:

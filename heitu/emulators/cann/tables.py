@@ -9,9 +9,10 @@ A line describes one operator: its C parameters in their order, and what compute
 A parameter is a tensor unless a kind stands before its name; `>` marks a tensor (or a list of them) that a
 result is written into. After `=` stands an overload of PyTorch's, run on the CPU: with all parameters but
 the results in their order, or with what is listed, where `name=word` sets an argument by name and a word is
-a parameter, its element type (`out.dtype`), its content as int64 (`indices.int64`) or a literal. After `:` stands a kernel written in C++. Operators
-that torch_npu knows and no line describes are in `known.txt`; they fail by name, but those behind a `-` are
-not offered at all: their arguments are not public, and the plugin falls back to what came before them.
+a parameter, its element type (`out.dtype`), its content as int64 (`indices.int64`) or a literal. After `:`
+stands a kernel written in C++. Operators that torch_npu knows and no line describes are in `known.txt`; they
+fail by name, but those behind a `-` are not offered at all: their arguments are not public, and the plugin
+falls back to what came before them.
 """
 
 from __future__ import annotations
