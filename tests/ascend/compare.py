@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a file for the table; unset: standard output alone")
     asked = parser.parse_args()
     chosen = [program for program in programs() if not asked.only or program[0] in asked.only]
-    lines = ["| program | operators of CANN | calls | cuda through Heitu, against npu |", "|---|---:|---:|---|"]
+    lines = ["| program | operators of CANN | calls | cuda, through Heitu |", "|---|---:|---:|---|"]
     print(*lines, sep="\n", flush=True)
     same = 0
     for program in chosen:

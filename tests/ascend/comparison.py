@@ -74,6 +74,10 @@ def run(program: Program, folder: Path, *, through_heitu: bool) -> Run:
     _, source, arguments, processes = program
     folder.mkdir(parents=True)
     text = with_all_digits(source.read_text("utf-8"))
+    # Some import what lies in the folder above theirs.
+    for beside in source.parent.parent.glob("*.py"):
+        words = beside.read_text("utf-8")
+        (folder.parent / beside.name).write_text(words if through_heitu else for_npu(words), "utf-8")
     file = folder / source.name
     file.write_text(text if through_heitu else for_npu(text), "utf-8")
     for sibling in source.parent.glob("*.py"):  # what it imports

@@ -103,7 +103,7 @@ class Forward final : public c10::OperatorKernel {
   }
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
-    check(op, *stack);
+    check_devices(op, torch::jit::last(*stack, inputs_));
     const auto first = stack->size() - inputs_;
     c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
     Passage passage;
@@ -132,26 +132,6 @@ class Forward final : public c10::OperatorKernel {
   }
 
  private:
-  // Device mixtures are refused in PyTorch's words.
-  void check(const c10::OperatorHandle& op, const Stack& stack) const {
-    std::optional<c10::Device> device;
-    bool mixed = false;
-    const auto look = [&](const c10::IValue& value) {
-      if (!value.isTensor() || !value.toTensor().defined()) return;
-      const auto found = value.toTensor().device();
-      mixed = mixed || !found.is_cuda() || (device && *device != found);
-      device = found;
-    };
-    for (const auto& value : torch::jit::last(stack, inputs_)) {
-      if (value.isTensorList() || value.isOptionalTensorList()) {
-        for (const c10::IValue& element : value.toListRef()) look(element);
-      } else {
-        look(value);
-      }
-    }
-    if (C10_UNLIKELY(mixed)) check_devices(op, device_check(op.operator_name()), stack);
-  }
-
   c10::DispatchKeySet plugin_keys_;
   size_t inputs_;
   c10::SmallVector<int, 2> written_;
