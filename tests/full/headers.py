@@ -14,8 +14,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from heitu.device.compilation import Batch, Recipe, batches, preludes, source_files
+from heitu.cache import private_cache
+from heitu.device.build import core
+from heitu.device.compilation import Recipe
 from heitu.device.installed_torch import InstalledTorch
+from heitu.device.library import Batch
 from heitu.device.toolchain import find_compiler
 
 # The last patch release of each minor one that is supported and not the one the other tests run on.
@@ -57,13 +60,15 @@ def download(version: str, folder: Path) -> Path:
 
 def first_errors(torch: Path) -> list[str]:
     """What the compiler says against the core with the headers of this torch package, unit by unit."""
-    recipe = Recipe(InstalledTorch(torch), find_compiler())
-    return [error for batch in batches(source_files(".cpp")) if (error := check(recipe, batch))]
+    recipe = Recipe(core(), core().sources(private_cache()), InstalledTorch(torch), find_compiler())
+    return [error for batch in recipe.sources.batches() if (error := check(recipe, batch))]
 
 
 def check(recipe: Recipe, batch: Batch) -> str:
     """The compiler's errors in one unit, or nothing."""
-    words = [word for path in (*preludes(), *batch.sources) for word in ("-include", str(path))]
+    words = [
+        word for path in (*recipe.sources.preludes(), *batch.sources) for word in ("-include", str(path))
+    ]
     command = [*recipe.compiler.command, *recipe.flags(batch), *words]
     command += ["-w", "-fsyntax-only", "-fmax-errors=20"]
     done = subprocess.run([*command, "-xc++", "/dev/null"], capture_output=True, text=True)
