@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from heitu import chips
+from heitu.backings.catalogue import backing_of
 from heitu.chips.quantities import show
 from heitu.chips.schema import GROUPS, Chip
 from heitu.chips.writing import to_toml
@@ -126,6 +127,19 @@ def _print_chip(chip: Chip) -> None:
             table.add_row(Text(f"  {UNKNOWN}", style="dim"), Text(", ".join(unknown), style="dim"))
         console.print(Text(f"\n{name}", style="bold cyan"))
         console.print(table)
+    _print_backing(chip, console)
+
+
+def _print_backing(chip: Chip, console: Console) -> None:
+    """How a program runs on the chip where it is present, and how far that is tested."""
+    from rich.text import Text
+
+    backing = backing_of(chip.maker)
+    if backing is None:
+        return
+    console.print(Text("\nprograms on it", style="bold cyan"))
+    reached = f"over {backing.plugin}" if backing.plugin else f"by the torch of {backing.maker}"
+    console.print(Text(f"  {backing.way.value} {reached}: {backing.state.value}"))
 
 
 def _described(fact: chips.Fact[Any], unit: str, more: str) -> Text:
@@ -193,6 +207,12 @@ def _all_of(chip: Chip) -> dict[str, Any]:
     said = dataclasses.asdict(chip, dict_factory=plain)
     said["file"] = str(chip.file)
     said["notes"] = dict(said["notes"])
+    backing = backing_of(chip.maker)
+    said["backing"] = backing and {
+        "name": backing.name,
+        "way": backing.way.value,
+        "state": backing.state.value,
+    }
     return said
 
 
