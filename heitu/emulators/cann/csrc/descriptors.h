@@ -5,6 +5,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace heitu::cann {
@@ -17,7 +18,8 @@ struct Tensor {
   int64_t offset = 0;  // elements
   int format = 2;
   std::vector<int64_t> storage_sizes;
-  void* data = nullptr;  // of the storage
+  void* data = nullptr;                         // of the storage
+  std::shared_ptr<std::vector<char>> constant;  // a copy of `data` that lies in host memory
   Tensor* original =
       nullptr;  // in a copy: where a result's shape is written, if it follows from the data
 };

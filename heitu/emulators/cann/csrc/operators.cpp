@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <map>
+#include <mutex>
 #include <sstream>
 #include <stdexcept>
 
@@ -29,6 +30,9 @@ namespace {
 
 constexpr size_t kMostOperators = 2048;
 std::array<std::atomic<uint64_t>, kMostOperators> counts;
+
+std::mutex graph_counts_mutex;
+std::map<std::string, uint64_t> graph_counts;
 
 struct Written {
   Kernel kernel;
@@ -59,6 +63,9 @@ at::Tensor view_of(const Tensor& described, const std::string& what) {
   for (size_t i = 0; i < described.sizes.size(); ++i) {
     empty = empty || described.sizes[i] == 0;
     last += (described.sizes[i] - 1) * described.strides[i];
+  }
+  if (described.constant) {
+    return at::from_blob(described.constant->data(), described.sizes, described.strides, options);
   }
   auto* base = static_cast<char*>(described.data) + described.offset * static_cast<int64_t>(width);
   if (!empty && described.data != nullptr && !is_device_address(base)) {
@@ -235,22 +242,29 @@ class AtenCall {
   c10::OperatorHandle handle_;
 };
 
-void execute(const Executor& executor) {
-  const Operator& described = kOperators[executor.index];
-  const Call call(described.parameters, executor.arguments);
+template <typename Work>
+void run_named(const std::string& name, Work work) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   c10::NoGradGuard no_gradients;
   try {
+    work();
+  } catch (const c10::Error& error) {
+    throw std::runtime_error(name + ": " + error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    throw std::runtime_error(name + ": " + error.what());
+  }
+}
+
+void execute(const Executor& executor) {
+  const Operator& described = kOperators[executor.index];
+  const Call call(described.parameters, executor.arguments);
+  run_named(described.name, [&] {
     if (described.target[0] == ':') {
       kernels().at(described.target + 1).kernel(call);
     } else {
       AtenCall(described, call).run();
     }
-  } catch (const c10::Error& error) {
-    throw std::runtime_error(std::string(described.name) + ": " + error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    throw std::runtime_error(std::string(described.name) + ": " + error.what());
-  }
+  });
 }
 
 }  // namespace
@@ -428,6 +442,23 @@ int launch(Executor* executor, void* stream) {
   return report(stream_of(stream));
 }
 
+int launch_graph_operator(const std::string& name, std::string parameters,
+                          std::vector<Argument> arguments, void* stream) {
+  const auto found = kernels().find("graph_" + name);
+  if (found == kernels().end()) {
+    return fail(kFeatureNotSupported, "the graph operator " + name + " is not emulated");
+  }
+  {
+    std::lock_guard<std::mutex> lock(graph_counts_mutex);
+    ++graph_counts[name];
+  }
+  stream_of(stream).submit([=, kernel = found->second.kernel, parameters = std::move(parameters),
+                            arguments = std::move(arguments)] {
+    run_named(name, [&] { kernel(Call(parameters.c_str(), arguments)); });
+  });
+  return kSuccess;
+}
+
 HEITU_EXPORT int aclDestroyAclOpExecutor(Executor* executor) {
   delete executor;
   return kSuccess;
@@ -437,18 +468,22 @@ HEITU_EXPORT int aclDestroyAclOpExecutor(Executor* executor) {
 HEITU_EXPORT const char* heitu_cann_calls_json() {
   static thread_local std::string text;
   text = "{";
-  for (size_t i = 0; i < kOperatorCount; ++i) {
-    const uint64_t count = counts[i];
-    if (count == 0) continue;
+  const auto add = [&](const std::string& name, uint64_t count) {
+    if (count == 0) return;
     if (text.size() > 1) text += ", ";
-    text += '"' + std::string(kOperators[i].name) + "\": " + std::to_string(count);
-  }
+    text += '"' + name + "\": " + std::to_string(count);
+  };
+  for (size_t i = 0; i < kOperatorCount; ++i) add(kOperators[i].name, counts[i]);
+  std::lock_guard<std::mutex> lock(graph_counts_mutex);
+  for (const auto& [name, count] : graph_counts) add(name, count);
   text += "}";
   return text.c_str();
 }
 
 HEITU_EXPORT void heitu_cann_reset_calls() {
   for (auto& count : counts) count = 0;
+  std::lock_guard<std::mutex> lock(graph_counts_mutex);
+  graph_counts.clear();
 }
 
 }  // namespace heitu::cann

@@ -110,5 +110,9 @@ int prepare(size_t index, uint64_t* workspace, Executor** executor,
             std::initializer_list<Argument> arguments);
 int refuse(size_t index);
 int launch(Executor* executor, void* stream);
+// Runs the kernel that is written for an operator of the graph compiler's, by the name "graph_" and
+// its own.
+int launch_graph_operator(const std::string& name, std::string parameters,
+                          std::vector<Argument> arguments, void* stream);
 
 }  // namespace heitu::cann

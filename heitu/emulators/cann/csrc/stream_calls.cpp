@@ -1,6 +1,9 @@
 // What programs ask of streams, events, callbacks and recorded graphs.
 #include <atomic>
 #include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <thread>
 
 #include "acl.h"
@@ -12,7 +15,9 @@ namespace {
 
 Event& event_of(void* handle) { return *static_cast<Event*>(handle); }
 
-using GraphHandle = std::shared_ptr<Graph>;
+// A recording is known by its address from the begin of the capture until it is destroyed.
+std::mutex graphs_mutex;
+std::map<void*, std::shared_ptr<Graph>> graphs;
 
 }  // namespace
 
@@ -157,19 +162,29 @@ HEITU_EXPORT int aclmdlRICaptureEnd(void* stream, void** graph) {
   for (auto& other : streams_of(stream_of(stream).device())) {
     if (other->capture() == capture) other->set_capture(nullptr);
   }
-  *graph = new GraphHandle(capture);
+  std::lock_guard<std::mutex> lock(graphs_mutex);
+  graphs[capture.get()] = capture;
+  *graph = capture.get();
   return kSuccess;
 }
 
 HEITU_EXPORT int aclmdlRIExecuteAsync(void* graph, void* stream) {
-  stream_of(stream).submit([recorded = *static_cast<GraphHandle*>(graph)] {
+  std::shared_ptr<Graph> recorded;
+  {
+    std::lock_guard<std::mutex> lock(graphs_mutex);
+    const auto found = graphs.find(graph);
+    if (found == graphs.end()) return fail(kInvalidParameter, "there is no such recorded graph");
+    recorded = found->second;
+  }
+  stream_of(stream).submit([recorded] {
     for (const auto& task : recorded->tasks) task();
   });
   return kSuccess;
 }
 
 HEITU_EXPORT int aclmdlRIDestroy(void* graph) {
-  delete static_cast<GraphHandle*>(graph);
+  std::lock_guard<std::mutex> lock(graphs_mutex);
+  graphs.erase(graph);
   return kSuccess;
 }
 

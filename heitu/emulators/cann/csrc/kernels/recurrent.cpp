@@ -132,4 +132,138 @@ HEITU_KERNEL(lstm_cell_backward) {
   if (call.flag(5)) call.put(8, gates.sum(0));
 }
 
+// ---- the graph compiler's operators, step by step ----
+
+namespace {
+
+struct Steps {
+  Tensors hidden, cell, input_gate, candidate, forget_gate, output_gate, squashed;
+};
+
+// `mask` is 1 where a sequence still has elements; undefined, all have.
+Steps lstm_steps(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                 at::Tensor h, at::Tensor c, const at::Tensor& mask) {
+  Steps steps;
+  for (int64_t t = 0; t < x.size(0); ++t) {
+    const auto gates = at::matmul(at::cat({x[t], h}, 1), weight) + bias;
+    const auto parts = gates.chunk(4, 1);
+    const auto i = parts[0].sigmoid(), f = parts[1].sigmoid(), j = parts[2].tanh(),
+               o = parts[3].sigmoid();
+    auto next_c = f * c + i * j;
+    auto next_h = o * next_c.tanh();
+    if (mask.defined()) {
+      const auto m = mask[t].to(x.scalar_type());
+      next_c = m * next_c + (1 - m) * c;
+      next_h = m * next_h + (1 - m) * h;
+    }
+    c = next_c;
+    h = next_h;
+    steps.hidden.push_back(h);
+    steps.cell.push_back(c);
+    steps.input_gate.push_back(i);
+    steps.candidate.push_back(j);
+    steps.forget_gate.push_back(f);
+    steps.output_gate.push_back(o);
+    steps.squashed.push_back(c.tanh());
+  }
+  return steps;
+}
+
+at::Tensor given(const Call& call, const char* name) {
+  const size_t index = call.index(name);
+  return call.has(index) ? call.tensor(index) : at::Tensor();
+}
+
+at::Tensor rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
+
+at::Tensor masked(const at::Tensor& y, const at::Tensor& mask) {
+  return mask.defined() ? y * mask.to(y.scalar_type()) : y;
+}
+
+}  // namespace
+
+HEITU_KERNEL(graph_DynamicRNN) {
+  const auto mask = given(call, "in3");
+  const auto steps = lstm_steps(given(call, "in0"), given(call, "in1"), given(call, "in2"),
+                                rows(given(call, "in4")), rows(given(call, "in5")), mask);
+  const auto hidden = at::stack(steps.hidden);
+  call.put(call.index("out0"), masked(hidden, mask));
+  call.put(call.index("out1"), hidden);
+  const Tensors* kept[] = {&steps.cell,        &steps.input_gate,  &steps.candidate,
+                           &steps.forget_gate, &steps.output_gate, &steps.squashed};
+  for (size_t i = 0; i < 6; ++i)
+    call.put(call.index("out" + std::to_string(i + 2)), at::stack(*kept[i]));
+}
+
+HEITU_KERNEL(graph_DynamicRNNGrad) {
+  auto mask = given(call, "in16");
+  if (mask.defined() && mask.dim() != 3) mask = at::Tensor();
+  const auto state_grad = [&](const char* name) {
+    const auto grad = given(call, name);
+    return grad.defined() ? rows(grad) : grad;
+  };
+  const auto grads = gradients(
+      {given(call, "in0"), given(call, "in1"), given(call, "in2"), rows(given(call, "in4")),
+       rows(given(call, "in5"))},
+      [&](const Tensors& in) -> Tensors {
+        const auto steps = lstm_steps(in[0], in[1], in[2], in[3], in[4], mask);
+        return {masked(at::stack(steps.hidden), mask), steps.hidden.back(), steps.cell.back()};
+      },
+      {given(call, "in8"), state_grad("in9"), state_grad("in10")});
+  const size_t places[] = {2, 0, 1, 3, 4};  // of x, weight, bias and the states among the outputs
+  for (size_t i = 0; i < grads.size(); ++i) {
+    call.put(call.index("out" + std::to_string(places[i])), grads[i]);
+  }
+}
+
+HEITU_KERNEL(graph_DynamicGRUV2) {
+  const auto x = given(call, "in0"), w = given(call, "in1"), u = given(call, "in2"),
+             b = given(call, "in3"), d = given(call, "in4");
+  auto h = rows(given(call, "in6")).to(b.scalar_type());
+  Tensors hidden, update, reset, fresh, inner;
+  for (int64_t t = 0; t < x.size(0); ++t) {
+    const auto from_input = (at::matmul(x[t], w) + b).chunk(3, 1);
+    const auto from_state = (at::matmul(h, u) + d).chunk(3, 1);
+    const auto r = (from_input[0] + from_state[0]).sigmoid();
+    const auto z = (from_input[1] + from_state[1]).sigmoid();
+    const auto n = (from_input[2] + r * from_state[2]).tanh();
+    h = (1 - z) * n + z * h;
+    hidden.push_back(h);
+    update.push_back(z);
+    reset.push_back(r);
+    fresh.push_back(n);
+    inner.push_back(from_state[2]);
+  }
+  const Tensors* kept[] = {&hidden, &hidden, &update, &reset, &fresh, &inner};
+  for (size_t i = 0; i < 6; ++i)
+    call.put(call.index("out" + std::to_string(i)), at::stack(*kept[i]));
+}
+
+HEITU_KERNEL(graph_DynamicGRUV2Grad) {
+  const auto x = given(call, "in0"), w = given(call, "in1"), u = given(call, "in2");
+  const auto first = rows(given(call, "in4")), hidden = given(call, "in5"), dy = given(call, "in6");
+  const auto z = given(call, "in8"), r = given(call, "in9"), n = given(call, "in10"),
+             inner = given(call, "in11");
+  auto to_state = rows(given(call, "in7"));
+  Tensors from_input, from_state;
+  for (int64_t t = x.size(0) - 1; t >= 0; --t) {
+    const auto before = t > 0 ? hidden[t - 1] : first;
+    const auto dh = dy[t] + to_state;
+    const auto dz = dh * (before - n[t]) * z[t] * (1 - z[t]);
+    const auto dn = dh * (1 - z[t]) * (1 - n[t] * n[t]);
+    const auto dr = dn * inner[t] * r[t] * (1 - r[t]);
+    from_input.insert(from_input.begin(), at::cat({dr, dz, dn}, 1));
+    from_state.insert(from_state.begin(), at::cat({dr, dz, dn * r[t]}, 1));
+    to_state = dh * z[t] + at::matmul(from_state.front(), u.t());
+  }
+  const auto gates = at::stack(from_input), states = at::stack(from_state);
+  const auto previous = at::cat({first.unsqueeze(0), hidden.slice(0, 0, x.size(0) - 1)});
+  call.put(call.index("out0"), at::matmul(rows(x).t(), rows(gates)));
+  call.put(call.index("out1"), at::matmul(rows(previous).t(), rows(states)));
+  call.put(call.index("out2"), rows(gates).sum(0));
+  call.put(call.index("out3"), rows(states).sum(0));
+  call.put(call.index("out4"), at::matmul(gates, w.t()));
+  call.put(call.index("out5"), to_state);
+}
+
 }  // namespace heitu::cann

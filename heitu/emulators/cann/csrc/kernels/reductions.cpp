@@ -42,4 +42,10 @@ HEITU_KERNEL(svd) {
   call.put(5, vh.mH());
 }
 
+HEITU_KERNEL(histc) {  // of whole numbers too, which the CPU's refuses
+  const auto self = call.tensor(0);
+  const auto real = self.is_floating_point() ? self : self.to(at::kDouble);
+  call.put(4, at::histc(real, call.integer(1), call.scalar(2), call.scalar(3)));
+}
+
 }  // namespace heitu::cann
