@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heitu.backings.catalogue import backings
 from tests.standins.packages import vendor, write_package
 from tests.standins.vendors import VENDORS, Vendor
 
@@ -28,22 +29,38 @@ def site(standin: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_package(tmp_path_factory.mktemp(standin.device), standin)
 
 
+def start(
+    command: list[str], *sites: Path, ends: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command with these folders before the others of PYTHONPATH; it must end with that code."""
+    kept = {name: value for name, value in os.environ.items() if name != "HEITU_ENABLE"}
+    paths = [str(site) for site in sites] + [os.environ.get("PYTHONPATH", "")]
+    kept |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=kept, timeout=600, check=False
+    )
+    assert done.returncode == ends, done.stdout + done.stderr
+    return done
+
+
 @pytest.fixture
 def plain(site: Path, tmp_path: Path) -> Run:
-    """Runs a program, given as text, with the stand-in installed and without Heitu; it must end well."""
+    """Runs a program, given as text, with the stand-in installed and without Heitu."""
 
-    def run(
-        code: str, *arguments: str, ends: int = 0, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(code: str, *arguments: str, **options: str | int) -> subprocess.CompletedProcess[str]:
         program = tmp_path / "program.py"
         program.write_text(code)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HEITU_")}
-        paths = [str(site), os.environ.get("PYTHONPATH", "")]
-        kept |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1", **environment}
-        done = subprocess.run(
-            [sys.executable, *arguments, str(program)], capture_output=True, text=True, env=kept, timeout=300
-        )
-        assert done.returncode == ends, done.stdout + done.stderr
-        return done
+        return start([*arguments, str(program)], site, **options)  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture
+def heitu(site: Path, standin: Vendor) -> Run:
+    """Runs what stands after `heitu run`, with the stand-in in the place of the chip's plugin."""
+    name = next(backing.name for backing in backings() if backing.device == standin.device)
+
+    def run(*words: str, sites: tuple[Path, ...] = (), **options: str) -> subprocess.CompletedProcess[str]:
+        return start(["-m", "heitu", "run", *words], site, *sites, HEITU_BACKING=name, **options)
 
     return run

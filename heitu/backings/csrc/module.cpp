@@ -23,7 +23,7 @@ c10::StorageImpl& storage_of(const at::Tensor& tensor) {
   return *tensor.storage().unsafeGetStorageImpl();
 }
 
-void bind_memory(py::module_& m) {
+void bind_storages(py::module_& m) {
   // A tensor of one byte an element over new memory.
   m.def("new_memory", [](int64_t bytes, c10::DeviceIndex index) {
     const c10::Device device(c10::kCUDA, index < 0 ? cuda_guard().getDevice().index() : index);
@@ -50,10 +50,11 @@ bool initialised = false;
 bool bad_fork = false;
 
 PYBIND11_MODULE(heitu_forwarding, m) {
-  bind_memory(m);
+  bind_storages(m);
   bind_streams(m);
   bind_collectives(m);
   bind_profiler(m);
+  bind_legacy_types(m);
   m.def("set_accelerator", [](std::optional<std::string> type) {
     set_accelerator(type ? std::make_optional(c10::Device(*type).type()) : std::nullopt);
   });

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from heitu.device import legacy_types
 from heitu.device.patches import replace
 from heitu.device.runtime import CUDA_VERSION
 
@@ -45,6 +46,7 @@ def apply(torch: Any, core: Any) -> None:
     # Capabilities of other makers' chips mean nothing to torch's check of what it was compiled for.
     queued[:] = [call for call in queued if call[0] is not torch.cuda._check_capability]
     _patch_storage(torch, core)
+    legacy_types.patch(torch, core)
 
 
 def _patch_storage(torch: Any, core: Any) -> None:

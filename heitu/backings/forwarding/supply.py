@@ -7,7 +7,10 @@ from typing import Any
 from heitu.backings.forwarding import collectives, devices, graphs, memory, runtime, streams
 from heitu.backings.forwarding.activation import Forwarded
 from heitu.backings.forwarding.plugin import Plugin
+from heitu.collectives import comm
 from heitu.device import blas, kernels
+
+NCCL_VERSION = (2, 28, 9)  # as the emulated device has it; the plugin's group is another library's
 
 
 def supply(torch_c: Any, core: Any, backing: Forwarded) -> None:
@@ -18,3 +21,5 @@ def supply(torch_c: Any, core: Any, backing: Forwarded) -> None:
     blas.install(torch_c, core)
     kernels.install(torch_c, core)
     collectives.install(torch_c, core, backing.collectives)
+    core.nccl_version = NCCL_VERSION
+    comm.install(torch_c, core)
