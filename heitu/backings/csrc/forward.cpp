@@ -173,9 +173,9 @@ int install_kernels() {
     registrations().push_back(dispatcher.registerImpl(op.operator_name(), key, std::move(kernel),
                                                       std::nullopt, nullptr, "heitu"));
   };
-  for (auto& [name, kernel] : own_kernels()) {
-    const auto op = dispatcher.findOp(name);
-    if (op) put(*op, DispatchKey::CUDA, std::move(kernel));
+  for (auto& own : own_kernels()) {
+    const auto op = dispatcher.findOp(own.name);
+    if (op) put(*op, own.key, std::move(own.kernel));
   }
   for (const auto& name : dispatcher.getAllOpNames()) {
     const auto op = dispatcher.findOp(name);

@@ -20,12 +20,25 @@ at::Tensor efficient_zeros(at::IntArrayRef size, std::optional<at::ScalarType> d
   return at::detail::empty_generic(size, &allocator, keys, c10::dtype_or_default(dtype), {});
 }
 
+// torch_npu puts a kernel that knows its own tensors only in the place of PyTorch's, for all
+// devices. By it, Module.to("cuda") would part tied weights.
+bool compatible_in_place(const at::Tensor& self, const at::Tensor& from) {
+  return self.unsafeGetTensorImpl()->has_compatible_shallow_copy_type(from.key_set());
+}
+
 }  // namespace
 
-std::vector<std::pair<c10::OperatorName, c10::KernelFunction>> own_kernels() {
-  std::vector<std::pair<c10::OperatorName, c10::KernelFunction>> kernels;
-  kernels.emplace_back(c10::OperatorName("aten::_efficientzerotensor", ""),
-                       c10::KernelFunction::makeFromUnboxedFunction(TORCH_FN(efficient_zeros)));
+std::vector<OwnKernel> own_kernels() {
+  using c10::DispatchKey;
+  using c10::KernelFunction;
+  const c10::OperatorName compatible("aten::_has_compatible_shallow_copy_type", "");
+  std::vector<OwnKernel> kernels;
+  kernels.push_back({{"aten::_efficientzerotensor", ""},
+                     DispatchKey::CUDA,
+                     KernelFunction::makeFromUnboxedFunction(TORCH_FN(efficient_zeros))});
+  for (const auto key : {DispatchKey::CUDA, DispatchKey::AutogradCUDA})
+    kernels.push_back(
+        {compatible, key, KernelFunction::makeFromUnboxedFunction(TORCH_FN(compatible_in_place))});
   return kernels;
 }
 

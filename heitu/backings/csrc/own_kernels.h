@@ -3,11 +3,16 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include <utility>
 #include <vector>
 
 namespace heitu {
 
-std::vector<std::pair<c10::OperatorName, c10::KernelFunction>> own_kernels();
+struct OwnKernel {
+  c10::OperatorName name;
+  c10::DispatchKey key;
+  c10::KernelFunction kernel;
+};
+
+std::vector<OwnKernel> own_kernels();
 
 }  // namespace heitu
