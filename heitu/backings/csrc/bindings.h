@@ -6,6 +6,7 @@
 namespace heitu {
 
 void bind_streams(pybind11::module_& m);
+void bind_notes(pybind11::module_& m);
 void bind_profiler(pybind11::module_& m);
 void bind_collectives(pybind11::module_& m);
 void bind_legacy_types(pybind11::module_& m);

@@ -2,12 +2,10 @@
 
 #include <ATen/core/GeneratorForPrivateuseone.h>
 
-#include <map>
-#include <mutex>
-
 #include "../../device/csrc/call.h"
 #include "../../device/csrc/cuda_error.h"
 #include "generator.h"
+#include "notes.h"
 #include "own_kernels.h"
 
 namespace heitu {
@@ -83,12 +81,6 @@ constexpr KeyPair kKeys[] = {
     {c10::DispatchKey::QuantizedCUDA, c10::DispatchKey::QuantizedPrivateUse1},
 };
 
-std::mutex fallback_mutex;
-std::map<std::string, int64_t>& fallback_calls() {
-  static auto* calls = new std::map<std::string, int64_t>;
-  return *calls;
-}
-
 // Runs an operator on the plugin's kernel.
 class Forward final : public c10::OperatorKernel {
  public:
@@ -98,6 +90,7 @@ class Forward final : public c10::OperatorKernel {
     for (size_t i = 0; i < inputs_; ++i) {
       const auto* alias = arguments[i].alias_info();
       if (alias && alias->isWrite()) written_.push_back(static_cast<int>(i));
+      if (arguments[i].name() == "dtype") dtype_ = static_cast<int>(i);
     }
     fallback_ = !op.hasKernelForDispatchKey(key);
   }
@@ -117,11 +110,10 @@ class Forward final : public c10::OperatorKernel {
       }
     }
     for (size_t i = first; i < stack->size(); ++i) passage.take((*stack)[i], &shadow);
-    if (C10_UNLIKELY(fallback_)) {
-      const std::lock_guard lock(fallback_mutex);
-      ++fallback_calls()[c10::toString(op.operator_name())];
-    }
+    if (C10_UNLIKELY(fallback_)) note(Departure::host, op);
+    const auto asked = dtype_ < 0 ? c10::IValue() : (*stack)[first + dtype_];
     op.redispatchBoxed(plugin_keys_, stack);
+    if (C10_UNLIKELY(!asked.isNone())) compare_dtype(op, asked.toScalarType(), (*stack)[first]);
     for (const auto& tensor : written)
       if (tensor.defined() && tensor.is_cuda()) passage.write_back(tensor);
     for (size_t i = first; i < stack->size(); ++i)
@@ -132,8 +124,19 @@ class Forward final : public c10::OperatorKernel {
   }
 
  private:
+  static void compare_dtype(const c10::OperatorHandle& op, c10::ScalarType asked,
+                            const c10::IValue& result) {
+    if (!result.isTensor() || !result.toTensor().defined()) return;
+    const auto got = result.toTensor().scalar_type();
+    if (C10_UNLIKELY(got != asked))
+      note(Departure::narrowed, op,
+           std::string(c10::getDtypeNames(asked).first) + " became " +
+               std::string(c10::getDtypeNames(got).first));
+  }
+
   c10::DispatchKeySet plugin_keys_;
   size_t inputs_;
+  int dtype_ = -1;  // the argument that asks for a dtype
   c10::SmallVector<int, 2> written_;
   bool fallback_ = false;
 };
@@ -160,11 +163,6 @@ std::vector<c10::RegistrationHandleRAII>& registrations() {
 }
 
 }  // namespace
-
-std::vector<std::pair<std::string, int64_t>> host_fallbacks() {
-  const std::lock_guard lock(fallback_mutex);
-  return {fallback_calls().begin(), fallback_calls().end()};
-}
 
 int install_kernels() {
   using c10::DispatchKey;

@@ -96,7 +96,4 @@ int install_kernels();
 // before the operator has a kernel on CUDA.
 c10::KernelFunction bridge(const c10::OperatorHandle& op);
 
-// Calls of the plugin's fallback, which computes on the CPU, by operator.
-std::vector<std::pair<std::string, int64_t>> host_fallbacks();
-
 }  // namespace heitu

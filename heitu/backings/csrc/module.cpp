@@ -54,6 +54,7 @@ PYBIND11_MODULE(heitu_forwarding, m) {
   bind_streams(m);
   bind_collectives(m);
   bind_profiler(m);
+  bind_notes(m);
   bind_legacy_types(m);
   m.def("set_accelerator", [](std::optional<std::string> type) {
     set_accelerator(type ? std::make_optional(c10::Device(*type).type()) : std::nullopt);
@@ -63,7 +64,6 @@ PYBIND11_MODULE(heitu_forwarding, m) {
     register_allocator();
     return install_kernels();
   });
-  m.def("host_fallbacks", &host_fallbacks);
   m.def("device_count", [] { return static_cast<int>(cuda_guard().deviceCount()); });
   m.def("current_device", [] { return static_cast<int>(cuda_guard().getDevice().index()); });
   m.def("set_device", [](int index) {

@@ -97,7 +97,7 @@ class _Device:
         supply.supply(torch_c, core, self._backing)
 
     def after_torch(self, torch: ModuleType) -> None:
-        from heitu.backings.forwarding import patches
+        from heitu.backings.forwarding import ending, patches
 
         with patches.kept(torch):
             _import_plugin(self._backing)
@@ -110,6 +110,7 @@ class _Device:
         self._core.install(str(torchgen))
         self._core.set_accelerator("cuda")
         patches.apply(torch, self._core)
+        ending.install(self._core, self._backing.plugin)
 
 
 def _import_plugin(backing: Forwarded) -> None:
