@@ -76,6 +76,13 @@ def reset_calls() -> None:
     _loaded().heitu_cann_reset_calls()
 
 
+def falsify(operator: str, factor: float) -> None:
+    """Multiplies the results of `operator` from now on; 1 ends it. For tests that show what they notice."""
+    function = _loaded().heitu_cann_falsify
+    function.argtypes = [ctypes.c_char_p, ctypes.c_double]
+    function(operator.encode(), factor)
+
+
 @cache
 def _loaded() -> ctypes.CDLL:
     built = library_file(library())
@@ -84,7 +91,6 @@ def _loaded() -> ctypes.CDLL:
     emulator = _load(built)
     for soname in SONAMES:
         _load(home / "lib64" / soname)
-    os.environ.setdefault("HEITU_CANN_DEVICES", os.environ.get("LOCAL_WORLD_SIZE", "1"))
     os.environ["ASCEND_HOME_PATH"] = str(home)
     os.environ["ASCEND_OPP_PATH"] = str(home / "opp")
     if settings.cann_calls is not None:

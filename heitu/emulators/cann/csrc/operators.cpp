@@ -3,6 +3,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/mul.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <c10/core/GradMode.h>
 
@@ -75,10 +76,24 @@ at::Tensor view_of(const Tensor& described, const std::string& what) {
   return at::from_blob(data, described.sizes, described.strides, options);
 }
 
+// An operator whose results are falsified, so that a test can show that it would notice, and by how
+// much.
+std::atomic<bool> falsifying{false};
+std::mutex falsified_mutex;
+std::pair<std::string, double> falsified;
+thread_local double factor_here = 1;
+
+double factor_of(const std::string& name) {
+  if (!falsifying) return 1;
+  std::lock_guard<std::mutex> lock(falsified_mutex);
+  return falsified.first == name ? falsified.second : 1;
+}
+
 // Writes `result` into `target`, which has the type, the layout and the number of elements that its
 // owner wants.
-void write(at::Tensor target, const at::Tensor& result, const std::string& what) {
-  if (!result.defined()) return;
+void write(at::Tensor target, const at::Tensor& computed, const std::string& what) {
+  if (!computed.defined()) return;
+  const auto result = factor_here == 1 ? computed : computed.mul(factor_here);
   if (target.sizes() == result.sizes()) {
     target.copy_(result);
   } else if (target.numel() == result.numel()) {
@@ -246,6 +261,7 @@ template <typename Work>
 void run_named(const std::string& name, Work work) {
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   c10::NoGradGuard no_gradients;
+  factor_here = factor_of(name);
   try {
     work();
   } catch (const c10::Error& error) {
@@ -478,6 +494,13 @@ HEITU_EXPORT const char* heitu_cann_calls_json() {
   for (const auto& [name, count] : graph_counts) add(name, count);
   text += "}";
   return text.c_str();
+}
+
+// Multiplies the results of one operator from now on; for tests.
+HEITU_EXPORT void heitu_cann_falsify(const char* name, double factor) {
+  std::lock_guard<std::mutex> lock(falsified_mutex);
+  falsified = {name, factor};
+  falsifying = factor != 1;
 }
 
 HEITU_EXPORT void heitu_cann_reset_calls() {

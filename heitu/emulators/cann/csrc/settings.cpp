@@ -20,7 +20,7 @@ size_t number_of(const char* name, size_t otherwise) {
 const Settings& settings() {
   static const Settings read{
       text_of("HEITU_CANN_SOC", "Ascend910B1"),
-      static_cast<int>(number_of("HEITU_CANN_DEVICES", 1)),
+      static_cast<int>(number_of("HEITU_CANN_DEVICES", number_of("LOCAL_WORLD_SIZE", 1))),
       number_of("HEITU_CANN_MEMORY", size_t{64} << 30),
       text_of("HEITU_CANN_VERSION", "9.0.0"),
   };

@@ -8,7 +8,7 @@ namespace heitu::cann {
 
 struct Settings {
   std::string soc;      // HEITU_CANN_SOC, as the runtime names its chip
-  int devices;          // HEITU_CANN_DEVICES
+  int devices;          // HEITU_CANN_DEVICES, or LOCAL_WORLD_SIZE
   size_t memory_bytes;  // HEITU_CANN_MEMORY, of one device
   std::string version;  // HEITU_CANN_VERSION, of the toolkit
 };

@@ -1,6 +1,9 @@
 // Kernels for which no operator of PyTorch's has the same arguments: element by element.
 #include <ATen/ATen.h>
 
+#include <chrono>
+#include <thread>
+
 #include "operators.h"
 
 namespace heitu::cann {
@@ -39,6 +42,12 @@ HEITU_KERNEL(arange) {
 HEITU_KERNEL(range) {
   const auto out = call.tensor(3);
   call.put(3, at::range(call.scalar(0), call.scalar(1), call.scalar(2), out.options()));
+}
+
+// A cycle lasts a nanosecond.
+HEITU_KERNEL(sleep) {
+  for (const int64_t cycles : call.ints(0))
+    std::this_thread::sleep_for(std::chrono::nanoseconds(cycles));
 }
 
 }  // namespace heitu::cann
