@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNIQUE_ID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES
+# What copies and adds across devices, in this module and, with an underscore before it, in `torch._C`.
+COPIES = (
+    "broadcast", "broadcast_out", "broadcast_coalesced", "scatter", "scatter_out", "gather", "gather_out",
+    "nccl_all_reduce", "nccl_reduce", "nccl_broadcast", "nccl_all_gather", "nccl_reduce_scatter",
+)  # fmt: skip
 PRODUCT, MAXIMUM, MINIMUM, AVERAGE = 1, 2, 3, 4  # ncclRedOp_t; the sum is 0
 
 
@@ -25,12 +30,9 @@ def install(torch_c: Any, core: Any) -> None:
     torch_c._nccl_version_suffix = lambda: b""
     torch_c._nccl_unique_id = lambda: os.urandom(UNIQUE_ID_BYTES)
     torch_c._nccl_init_rank = nccl_init_rank
-    across: tuple[Callable[..., Any], ...] = (
-        broadcast, broadcast_out, broadcast_coalesced, scatter, scatter_out, gather, gather_out,
-        nccl_all_reduce, nccl_reduce, nccl_broadcast, nccl_all_gather, nccl_reduce_scatter,
-    )  # fmt: skip
-    for function in across:
-        setattr(torch_c, f"_{function.__name__}", function)
+    across = {name: globals()[name] for name in COPIES}
+    for name, function in across.items():
+        setattr(torch_c, f"_{name}", function)
 
 
 # ---- torch.cuda.comm ----

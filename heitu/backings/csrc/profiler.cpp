@@ -17,6 +17,7 @@ class ForwardProfiler final : public torch::profiler::impl::ProfilerStubs {
  public:
   void record(c10::DeviceIndex* device, ProfilerVoidEventStub* event,
               int64_t* cpu_ns) const override {
+    const at::DisableRecordFunctionGuard quiet;  // plugins profile their own events
     const auto current = cuda_guard().getDevice();
     if (device) *device = current.index();
     auto recorded = std::make_shared<c10::Event>(c10::kCUDA, c10::EventFlag::BACKEND_DEFAULT);

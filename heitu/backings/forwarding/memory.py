@@ -11,6 +11,7 @@ def install(torch_c: Any, core: Any, plugin: Plugin) -> None:
     """Supplies allocation, statistics, history and pools, as far as the plugin has them."""
     _install_allocation(torch_c, core, plugin)
     _install_statistics(torch_c, plugin)
+    _install_history(torch_c, plugin)
     _install_pools(torch_c, plugin)
 
 
@@ -41,6 +42,7 @@ def _install_allocation(torch_c: Any, core: Any, plugin: Plugin) -> None:
     torch_c._cuda_getAllocatorBackend = lambda: "native"
     torch_c._cuda_cudaCachingAllocator_set_allocator_settings = settings
     torch_c._cuda_emptyCache = plugin.call("torch.cuda.empty_cache", "empty_cache")
+    torch_c._host_emptyCache = lambda: (plugin.find("memory.host_empty_cache") or (lambda: None))()
     torch_c._cuda_lock_mutex = torch_c._cuda_unlock_mutex = lambda: None
     torch_c._cuda_setMemoryFraction = fraction
     torch_c._cuda_getMemoryFraction = plugin.call(
@@ -52,8 +54,10 @@ def _install_statistics(torch_c: Any, plugin: Plugin) -> None:
     def statistics(device: int) -> dict[str, Any]:
         nested = plugin.find("memory_stats_as_nested_dict", "memory.memory_stats_as_nested_dict")
         if nested is not None:
-            return dict(nested(device))
-        return _nest(plugin.function("torch.cuda.memory_stats", "memory_stats")(device))
+            told = dict(nested(device))
+        else:
+            told = _nest(plugin.function("torch.cuda.memory_stats", "memory_stats")(device))
+        return _completed(told)
 
     def reset_peaks(device: int) -> None:
         asked = "torch.cuda.reset_peak_memory_stats"
@@ -66,10 +70,43 @@ def _install_statistics(torch_c: Any, plugin: Plugin) -> None:
         ("_cuda_hostMemoryStats", "host_memory_stats_as_nested_dict"),
         ("_cuda_resetAccumulatedHostMemoryStats", "reset_accumulated_host_memory_stats"),
         ("_cuda_resetPeakHostMemoryStats", "reset_peak_host_memory_stats"),
-        ("_cuda_memorySnapshot", "memory._snapshot"),
-        ("_cuda_record_memory_history", "memory._record_memory_history"),
     ):
         setattr(torch_c, ours, plugin.call(f"torch.cuda.{theirs}", theirs))
+
+
+def _install_history(torch_c: Any, plugin: Plugin) -> None:
+    def snapshot(pool: object = None) -> dict[str, Any]:
+        return dict(plugin.function("torch.cuda.memory._snapshot", "memory._snapshot")())
+
+    def record(enabled: str | None, context: str | None, stacks: str, entries: int, *_: object) -> None:
+        asked = "torch.cuda.memory._record_memory_history"
+        plugin.function(asked, "memory._record_memory_history")(enabled, context, stacks, entries)
+
+    torch_c._cuda_memorySnapshot = snapshot
+    torch_c._cuda_record_memory_history = record
+
+
+# What torch.cuda.memory_summary and its kin read.
+_COUNTS = ("num_alloc_retries", "num_ooms")
+_BY_POOL = (
+    "allocation", "segment", "active", "inactive_split", "allocated_bytes", "reserved_bytes", "active_bytes",
+    "inactive_split_bytes", "requested_bytes",
+)  # fmt: skip
+_OVERSIZE = ("oversize_allocations", "oversize_segments")
+
+
+def _completed(told: dict[str, Any]) -> dict[str, Any]:
+    """The plugin's statistics, with 0 for what it does not keep and CUDA does."""
+    zeros = {"current": 0, "peak": 0, "allocated": 0, "freed": 0}
+    for name in _COUNTS:
+        told.setdefault(name, 0)
+    for name in _BY_POOL:
+        pools = told.setdefault(name, {})
+        for pool in ("all", "small_pool", "large_pool"):
+            pools[pool] = {**zeros, **pools.get(pool, {})}
+    for name in _OVERSIZE:
+        told[name] = {**zeros, **told.get(name, {})}
+    return told
 
 
 def _nest(flat: dict[str, Any]) -> dict[str, Any]:

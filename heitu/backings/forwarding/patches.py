@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from heitu.collectives.comm import COPIES
 from heitu.device import legacy_types
 from heitu.device.patches import replace
 from heitu.device.runtime import CUDA_VERSION
@@ -20,6 +21,7 @@ KEPT = (
     ("serialization", "_legacy_load"),
     ("", "save"),
     ("", "load"),
+    *(("_C", f"_{name}") for name in COPIES),
 )
 
 
