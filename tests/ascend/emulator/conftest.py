@@ -1,4 +1,4 @@
-"""torch_npu over the emulator, in the process that runs the tests; they are skipped where the plugin is not."""
+"""torch_npu over the emulator, in the process that runs the tests; without the plugin they are skipped."""
 
 from __future__ import annotations
 
@@ -53,9 +53,8 @@ def falsify() -> Iterator[Callable[[str, float], None]]:
 
 def run_program(text: str, processes: int = 1, **environment: str) -> subprocess.CompletedProcess[str]:
     """A program of its own over the emulator, without blocking launches."""
-    script = "from heitu.emulators import cann\ncann.activate()\nimport torch, torch_npu\n" + textwrap.dedent(
-        text
-    )
+    begin = "from heitu.emulators import cann\ncann.activate()\nimport torch, torch_npu\n"
+    script = begin + textwrap.dedent(text)
     variables = {**os.environ, "ASCEND_LAUNCH_BLOCKING": "0", "OMP_NUM_THREADS": "1", **environment}
     variables["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), *sys.path])
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []

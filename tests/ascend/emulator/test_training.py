@@ -48,7 +48,8 @@ class Images(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3),
-            nn.GroupNorm(2, 8), nn.SiLU(), nn.ConvTranspose2d(8, 4, 2, 2), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+            nn.GroupNorm(2, 8), nn.SiLU(), nn.ConvTranspose2d(8, 4, 2, 2),
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(),
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -209,22 +209,48 @@ HEITU_KERNEL(infer_attention) {
   if (number(call, "lse_flag") != 0) put(call, "lse", at::cat(statistics));
 }
 
-HEITU_KERNEL(scaled_masked_softmax) {
-  const auto x = call.tensor(0).to(at::kFloat) * call.real(2);
-  const auto mask = call.has(1) ? call.tensor(1).to(at::kBool) : at::Tensor();
-  auto masked = mask.defined() ? x.masked_fill(mask, -10000.0) : x;
-  if (call.flag(3)) {
+namespace {
+
+constexpr double kFarBelow = -10000.0;  // what a masked score becomes
+
+at::Tensor masked_softmax(const at::Tensor& x, const at::Tensor& mask, double scale, bool causal) {
+  auto scores = x.to(at::kFloat) * scale;
+  if (mask.defined()) scores = scores.masked_fill(mask.to(at::kBool), kFarBelow);
+  if (causal) {
     const auto future = at::ones({x.size(-2), x.size(-1)}, at::kBool).triu(1);
-    masked = masked.masked_fill(future, -10000.0);
+    scores = scores.masked_fill(future, kFarBelow);
   }
-  call.put(4, at::softmax(masked, -1));
+  return at::softmax(scores, -1);
+}
+
+at::Tensor masked_softmax_backward(const at::Tensor& grad, const at::Tensor& y,
+                                   const at::Tensor& mask, double scale) {
+  const auto slope =
+      at::_softmax_backward_data(grad.to(at::kFloat), y.to(at::kFloat), -1, at::kFloat) * scale;
+  return mask.defined() ? slope.masked_fill(mask.to(at::kBool), 0) : slope;
+}
+
+}  // namespace
+
+HEITU_KERNEL(scaled_masked_softmax) {
+  call.put(4, masked_softmax(call.tensor(0), call.tensor(1), call.real(2), call.flag(3)));
 }
 
 HEITU_KERNEL(scaled_masked_softmax_backward) {
-  const auto grad = call.tensor(0).to(at::kFloat), y = call.tensor(1).to(at::kFloat);
-  auto slope = at::_softmax_backward_data(grad, y, -1, at::kFloat) * call.real(3);
-  if (call.has(2)) slope = slope.masked_fill(call.tensor(2).to(at::kBool), 0);
-  call.put(5, slope);
+  call.put(5,
+           masked_softmax_backward(call.tensor(0), call.tensor(1), call.tensor(2), call.real(3)));
+}
+
+HEITU_KERNEL(graph_ScaledMaskedSoftmax) {
+  call.put(call.index("out0"),
+           masked_softmax(named(call, "in0"), named(call, "in1"), call.real(call.index("scale")),
+                          call.flag(call.index("fixed_triu_mask"))));
+}
+
+HEITU_KERNEL(graph_ScaledMaskedSoftmaxGrad) {
+  call.put(call.index("out0"),
+           masked_softmax_backward(named(call, "in0"), named(call, "in1"), named(call, "in2"),
+                                   call.real(call.index("scale"))));
 }
 
 }  // namespace heitu::cann

@@ -48,4 +48,21 @@ HEITU_KERNEL(histc) {  // of whole numbers too, which the CPU's refuses
   call.put(4, at::histc(real, call.integer(1), call.scalar(2), call.scalar(3)));
 }
 
+// Everything comes broadcast to (…, P, R, M); the gradient is that of the first of the two.
+HEITU_KERNEL(graph_CdistGrad) {
+  const auto in = [&](const char* name) { return call.tensor(call.index(name)); };
+  const auto difference = in("in1") - in("in2"), distance = in("in3");
+  const double p = call.real(call.index("p"));
+  auto slope = at::sign(difference);
+  if (p < 0) {  // what the plugin passes for infinity
+    slope = slope * difference.abs().eq(distance);
+  } else if (p == 0) {
+    slope = at::zeros_like(slope);
+  } else if (p != 1) {
+    slope = slope * at::pow(difference.abs(), p - 1) / at::pow(distance, p - 1);
+    slope = slope.masked_fill(distance.eq(0), 0);
+  }
+  call.put(call.index("out0"), (in("in0") * slope).sum(-2));
+}
+
 }  // namespace heitu::cann

@@ -1,0 +1,270 @@
+"""Operators that only Ascend's plugin has, against the same said in PyTorch on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn import functional
+
+from heitu.emulators import cann
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape)
+
+
+def whole(*shape: int) -> torch.Tensor:
+    return torch.randint(-9, 9, shape).to(torch.int8)
+
+
+def both(*tensors: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Leaves on the CPU, and the same on the device."""
+    leaves = [each.clone().requires_grad_() for each in tensors]
+    return leaves, [each.to("npu").requires_grad_() for each in tensors]
+
+
+def slopes(
+    got: torch.Tensor, there: list[torch.Tensor], wanted: torch.Tensor, here: list[torch.Tensor]
+) -> Iterator[Pair]:
+    """The gradients of both."""
+    weight = torch.randn_like(wanted)
+    first = torch.autograd.grad(got, there, weight.to("npu"))
+    yield from zip(first, torch.autograd.grad(wanted, here, weight), strict=True)
+
+
+def rms_norm() -> Iterator[Pair]:
+    here, there = both(normal(4, 16), normal(16))
+    wanted = functional.rms_norm(here[0], (16,), here[1], 1e-6)
+    got = torch.ops.npu.npu_rms_norm(*there, epsilon=1e-6)[0]
+    yield got, wanted
+    yield from slopes(got, there, wanted, here)
+
+
+def add_rms_norm() -> Iterator[Pair]:
+    x, y, weight = normal(4, 16), normal(4, 16), normal(16)
+    out, _, total = torch.ops.npu.npu_add_rms_norm(x.to("npu"), y.to("npu"), weight.to("npu"))
+    yield total, x + y
+    yield out, functional.rms_norm(x + y, (16,), weight, 1e-6)
+
+
+def rotary(mode: str) -> Iterator[Pair]:
+    here, there = both(normal(2, 4, 8, 16), normal(1, 1, 8, 16), normal(1, 1, 8, 16))
+    x = here[0]
+    if mode == "half":
+        turned = torch.cat([-x[..., 8:], x[..., :8]], -1)
+    else:
+        turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+    wanted = x * here[1] + turned * here[2]
+    got = torch.ops.npu.npu_rotary_mul(*there, rotary_mode=mode)
+    yield got, wanted
+    yield from slopes(got, there, wanted, here)
+
+
+def rotary_half() -> Iterator[Pair]:
+    return rotary("half")
+
+
+def rotary_interleaved() -> Iterator[Pair]:
+    return rotary("interleave")
+
+
+def swiglu() -> Iterator[Pair]:
+    here, there = both(normal(4, 32))
+    wanted = functional.silu(here[0][:, :16]) * here[0][:, 16:]
+    got = torch.ops.npu.npu_swiglu(there[0], -1)
+    yield got, wanted
+    yield from slopes(got, there, wanted, here)
+
+
+def geglu() -> Iterator[Pair]:
+    x = normal(4, 32)
+    got = torch.ops.npu.npu_geglu(x.to("npu"), -1, 1)[0]
+    yield got, x[:, :16] * functional.gelu(x[:, 16:], approximate="tanh")
+
+
+def group_norm_silu() -> Iterator[Pair]:
+    x, weight, bias = normal(2, 8, 4, 4), normal(8), normal(8)
+    got = torch.ops.npu.npu_group_norm_silu(x.to("npu"), weight.to("npu"), bias.to("npu"), 4)[0]
+    yield got, functional.silu(functional.group_norm(x, 4, weight, bias))
+
+
+def cross_entropy() -> Iterator[Pair]:
+    here, there = both(normal(6, 10))
+    target = torch.randint(0, 10, (6,))
+    wanted = functional.cross_entropy(here[0], target)
+    got = torch.ops.npu.npu_cross_entropy_loss(there[0], target.to("npu"))[0].reshape(())
+    yield got, wanted
+    yield from slopes(got, there, wanted, here)
+
+
+def scaled_masked_softmax() -> Iterator[Pair]:
+    x, mask = normal(2, 4, 8, 8), torch.rand(2, 1, 8, 8) > 0.5
+    got = torch.ops.npu.npu_scaled_masked_softmax(x.to("npu"), mask.to("npu"), 0.5, False)
+    yield got, torch.softmax((x * 0.5).masked_fill(mask, -10000.0), -1)
+
+
+def batch_norm_stats() -> Iterator[Pair]:
+    x = normal(4, 3, 5, 5)
+    mean, invstd = torch.batch_norm_stats(x.to("npu"), 1e-5)
+    yield mean, x.mean((0, 2, 3))
+    yield invstd, torch.rsqrt(x.var((0, 2, 3), unbiased=False) + 1e-5)
+
+
+def gating() -> Iterator[Pair]:
+    x = normal(6, 8)
+    got = torch.ops.npu.npu_moe_gating_top_k_softmax(x.to("npu"), None, 2)
+    yield from zip(got[:2], torch.topk(x.softmax(-1), 2), strict=True)
+
+
+def routing() -> Iterator[Pair]:
+    x, experts, scales = normal(6, 8), torch.randint(0, 4, (6, 2)).int(), torch.rand(6, 2)
+    rows, places, counts, _ = torch.ops.npu.npu_moe_init_routing_v2(
+        x.to("npu"), experts.to("npu"), active_num=12, expert_num=4, expert_tokens_num_type=1,
+        expert_tokens_num_flag=True, active_expert_range=[0, 4], quant_mode=-1, row_idx_type=0,
+    )  # fmt: skip
+    order = torch.argsort(experts.flatten().long(), stable=True)
+    yield rows, x[order // 2]
+    yield places, torch.argsort(order)
+    yield counts, torch.bincount(experts.flatten(), minlength=4)
+    column_major = torch.argsort(order).view(6, 2).t().flatten().int()
+    got = torch.ops.npu.npu_moe_finalize_routing(
+        rows, None, None, None, scales.to("npu"), column_major.to("npu"), experts.to("npu")
+    )
+    yield got, (x[:, None] * scales[..., None]).sum(1)
+
+
+def permutation() -> Iterator[Pair]:
+    experts = torch.randint(0, 4, (6, 2))
+    (tokens, chances), there = both(normal(6, 8), torch.rand(6, 2))
+    rows, places = torch.ops.npu.npu_moe_token_permute(there[0], experts.to("npu").int())
+    order = torch.argsort(experts.flatten(), stable=True)
+    permuted = tokens[order // 2]
+    yield rows, permuted
+    yield places, torch.argsort(order)
+    got = torch.ops.npu.npu_moe_token_unpermute(rows, places, there[1])
+    wanted = (permuted[torch.argsort(order)].view(6, 2, 8) * chances[..., None]).sum(1)
+    yield got, wanted
+    yield from slopes(got, there, wanted, [tokens, chances])
+
+
+def grouped_matmul() -> Iterator[Pair]:
+    x, weight, ends = normal(10, 8), normal(3, 8, 4), torch.tensor([3, 7, 10])
+    parts = [x[:3] @ weight[0], x[3:7] @ weight[1], x[7:] @ weight[2]]
+    got = torch.ops.npu.npu_grouped_matmul(
+        [x.to("npu")],
+        [weight.to("npu")],
+        group_list=ends.to("npu"),
+        split_item=3,
+        group_type=0,
+        group_list_type=0,
+    )
+    yield got[0], torch.cat(parts)
+    lists = [[each.to("npu") for each in (x[:3], x[3:7])], [each.to("npu") for each in weight[:2]]]
+    yield from zip(torch.ops.npu.npu_grouped_matmul(*lists, split_item=0, group_type=-1), parts, strict=False)
+
+
+def quantized_matmul() -> Iterator[Pair]:
+    x, weight, scale, of_tokens = whole(4, 32), whole(32, 16), torch.rand(16), torch.rand(4)
+    there = x.to("npu"), weight.to("npu"), scale.to("npu")
+    exact = (x.float() @ weight.float()) * scale / 100
+    for dtype in (torch.bfloat16, torch.float16):
+        yield torch.ops.npu.npu_quant_matmul(*there, output_dtype=dtype) / 100, exact.to(dtype)
+    got = torch.ops.npu.npu_quant_matmul(
+        *there, pertoken_scale=of_tokens.to("npu"), output_dtype=torch.float16
+    )
+    yield got / 100, exact * of_tokens[:, None]
+
+
+def weight_quantized_matmul() -> Iterator[Pair]:
+    x, weight, scale = normal(4, 64).half(), whole(64, 32), torch.rand(32).half()
+    got = torch.ops.npu.npu_weight_quant_batchmatmul(x.to("npu"), weight.to("npu"), scale.to("npu"))
+    yield got / 10, x.float() @ (weight.float() * scale.float()) / 10
+
+
+def quantization() -> Iterator[Pair]:
+    x = normal(4, 32).half()
+    got, scale = torch.ops.npu.npu_dynamic_quant(x.to("npu"))
+    steps = x.float().abs().amax(-1) / 127
+    yield scale, steps
+    yield got, torch.round(x.float() / steps[:, None])
+    zero = torch.tensor([3], dtype=torch.int32)
+    got = torch.ops.npu.npu_quantize(
+        x.float().to("npu"), torch.tensor([0.1]).to("npu"), zero.to("npu"), torch.qint8, 1
+    )
+    yield got, (torch.round(x.float() / 0.1) + 3).clamp(-128, 127)
+
+
+LAYOUTS = {
+    "BNSD": lambda x: x,
+    "BSND": lambda x: x.transpose(1, 2),
+    "BSH": lambda x: x.transpose(1, 2).flatten(2),
+    "SBH": lambda x: x.permute(2, 0, 1, 3).flatten(2),
+}
+
+
+def fused_attention() -> Iterator[Pair]:
+    for layout, arranged in LAYOUTS.items():
+        here = [normal(2, 4, 8, 16).requires_grad_() for _ in range(3)]
+        there = [arranged(each.detach()).contiguous().to("npu").requires_grad_() for each in here]
+        wanted = functional.scaled_dot_product_attention(*here)
+        got = torch.ops.npu.npu_fusion_attention(*there, 4, layout, scale=0.25)[0]
+        yield got, arranged(wanted)
+        weight = torch.randn_like(wanted)
+        first = torch.autograd.grad(got, there, arranged(weight).contiguous().to("npu"))
+        for one, other in zip(first, torch.autograd.grad(wanted, here, weight), strict=True):
+            yield one, arranged(other)
+
+
+def packed_attention() -> Iterator[Pair]:
+    parts = [normal(10, 4, 16) for _ in range(3)]
+    got = torch.ops.npu.npu_fusion_attention(
+        *(each.to("npu") for each in parts),
+        4,
+        "TND",
+        scale=0.25,
+        actual_seq_qlen=[4, 10],
+        actual_seq_kvlen=[4, 10],
+    )
+    wanted = [
+        functional.scaled_dot_product_attention(*(each[a:b].transpose(0, 1) for each in parts)).transpose(
+            0, 1
+        )
+        for a, b in ((0, 4), (4, 10))
+    ]
+    yield got[0], torch.cat(wanted)
+
+
+def inference_attention() -> Iterator[Pair]:
+    here = [normal(2, 4, 8, 16).half() for _ in range(3)]
+    wanted = functional.scaled_dot_product_attention(*(each.float() for each in here))
+    options = {"num_heads": 4, "scale": 0.25, "input_layout": "BNSD"}
+    yield (
+        torch.ops.npu.npu_fused_infer_attention_score(*(each.to("npu") for each in here), **options)[0],
+        wanted,
+    )
+    flat = LAYOUTS["BSH"]
+    there = [flat(each).contiguous().to("npu") for each in here]
+    options = {"num_heads": 4, "scale_value": 0.25, "input_layout": "BSH"}
+    yield torch.ops.npu.npu_prompt_flash_attention(*there, **options), flat(wanted)
+    got = torch.ops.npu.npu_incre_flash_attention(there[0][:, :1].contiguous(), *there[1:], **options)
+    yield got, flat(wanted)[:, :1]
+
+
+CHECKS = (
+    rms_norm, add_rms_norm, rotary_half, rotary_interleaved, swiglu, geglu, group_norm_silu, cross_entropy,
+    scaled_masked_softmax, batch_norm_stats, gating, routing, permutation, grouped_matmul, quantized_matmul,
+    weight_quantized_matmul, quantization, fused_attention, packed_attention, inference_attention,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_vendor_operator_gives_what_pytorch_gives(check: object) -> None:
+    torch.manual_seed(0)
+    for got, wanted in check():  # type: ignore[operator]
+        torch.testing.assert_close(got.detach().cpu().float(), wanted.detach().float(), rtol=5e-3, atol=5e-3)
+    assert cann.calls()
