@@ -7,9 +7,12 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Vendors' plugins lie beside the environment, not in it: `import torch` would import them.
+PLUGINS := $(VENV)/plugins
+TORCH_NPU ?= torch_npu==2.13.0
 CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test test-full matrix estimates sanitize headers bench lint clean
+.PHONY: demo test test-ascend test-full ascend matrix estimates sanitize headers bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/heitu run examples/train_gpt.py --out examples/out --steps 150
@@ -18,11 +21,24 @@ test: lint
 	$(BIN)/python -m pytest tests/unit
 	$(BIN)/heitu run -m pytest tests/device
 	$(BIN)/python -m pytest tests/rehearsal
+	$(BIN)/python -m pytest tests/backings
+	@$(MAKE) --no-print-directory test-ascend
+
+# The real torch_npu over the emulated CANN; the wheel is 44 MB, and where it is not to be had the tests are skipped.
+test-ascend: $(STAMP) $(PLUGINS)
+	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(BIN)/python -m pytest tests/ascend
 
 # What takes long: other people's models, and PyTorch's whole operator database (writes docs/conformance.*).
 test-full: test sanitize
 	$(BIN)/heitu run -m pytest tests/full
 	$(BIN)/python -m tests.full.opinfo_sweep --fresh
+	$(MAKE) ascend
+
+# Programs written for cuda through Heitu, against the same for npu; takes transformers.
+ascend: $(STAMP) $(PLUGINS)
+	$(BIN)/python -m pip install --quiet transformers
+	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 \
+	    $(BIN)/python -m tests.ascend.compare --out docs/ascend-programs.md
 
 # What the layer costs: an operator, and a training step against plain CPU. On an idle machine.
 bench: $(STAMP)
@@ -52,6 +68,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
+
+$(PLUGINS): | $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(TORCH_NPU)' || mkdir -p $@
 
 # Only torch itself comes from PyTorch's index; what it needs comes from the ordinary one.
 # The stamp is the last thing written: an install that broke off is done again.

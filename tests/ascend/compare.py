@@ -31,7 +31,7 @@ def main() -> int:
     same = 0
     for program in chosen:
         outcome = compare(program)
-        same += outcome.verdict == "same"
+        same += outcome.verdict.startswith("same")
         lines.append(row(outcome))
         print(lines[-1], flush=True)
     if asked.out is not None:
