@@ -19,10 +19,6 @@ namespace heitu {
 
 namespace {
 
-c10::StorageImpl& storage_of(const at::Tensor& tensor) {
-  return *tensor.storage().unsafeGetStorageImpl();
-}
-
 void bind_storages(py::module_& m) {
   // A tensor of one byte an element over new memory.
   m.def("new_memory", [](int64_t bytes, c10::DeviceIndex index) {
@@ -30,9 +26,9 @@ void bind_storages(py::module_& m) {
     const c10::DeviceGuard guard(device);  // which refuses devices that are not there
     return at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device));
   });
-  // Gives the tensor's storage memory of another size.
-  m.def("resize_storage", [](const at::Tensor& tensor, size_t bytes) {
-    auto& cuda = storage_of(tensor);
+  // Gives a storage memory of another size.
+  m.def("resize_storage", [](const at::Storage& storage, size_t bytes) {
+    auto& cuda = *storage.unsafeGetStorageImpl();
     const auto plugin = plugin_storage(cuda);
     at::detail::getPrivateUse1Hooks().resizePrivateUse1Bytes(c10::Storage(plugin), bytes);
     follow(cuda);

@@ -77,8 +77,7 @@ def _patch_storage(torch: Any, core: Any) -> None:
             raise RuntimeError(f"resize_ expects an int, but got {type(size).__name__}")
         if size < 0:
             raise RuntimeError(f"Requested storage size ({size}) cannot be represented as a size_t")
-        view = torch.empty(0, dtype=torch.uint8, device=self.device).set_(self, 0, (0,), (1,))
-        core.resize_storage(view, size)
+        core.resize_storage(self, size)
         return self
 
     replace(storage_class, "__new__", staticmethod(new))
