@@ -38,14 +38,15 @@ test-full: test sanitize
 ascend: $(STAMP) $(PLUGINS)
 	$(BIN)/python -m pip install --quiet transformers
 	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 \
-	    $(BIN)/python -m tests.ascend.compare --out docs/ascend-programs.md
+	    $(BIN)/python -m tests.ascend.compare --into docs/ascend.md
 
 # What the layer costs: an operator, and a training step against plain CPU. On an idle machine.
-bench: $(STAMP)
+bench: $(STAMP) $(PLUGINS)
 	$(BIN)/heitu run bench/overhead.py
 	$(BIN)/heitu run bench/gpt_step.py
 	$(BIN)/heitu run bench/narrow_products.py
 	$(BIN)/python bench/rehearsal.py
+	PYTHONPATH=$(CURDIR)/$(PLUGINS) $(BIN)/python bench/forwarding.py
 
 # Other people's models on every chip; it takes transformers, and half an hour on two cores.
 matrix: $(STAMP)
