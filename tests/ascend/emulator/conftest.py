@@ -42,6 +42,20 @@ def npu() -> None:
     torch.set_num_threads(1)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many of CANN's operators were compared with the CPU."""
+    if "tests.ascend.emulator.comparing" in sys.modules:
+        from heitu.emulators import cann
+        from tests.ascend.emulator.comparing import COMPARED
+
+        emulated = {operator.name for operator in cann.emulated()}
+        known = len(emulated) + len(cann.missing())
+        terminalreporter.write_line(
+            f"{len(COMPARED & emulated)} operators of CANN gave what the CPU gives, "
+            f"of {len(emulated)} that are emulated and {known} that torch_npu knows"
+        )
+
+
 @pytest.fixture
 def falsify() -> Iterator[Callable[[str, float], None]]:
     """Falsifies an operator's results until the test ends."""

@@ -43,6 +43,7 @@ LEFT_OUT = (
     "special.",
     "masked.",
     "signal",
+    "jiterator",
     "sparse.",
     "to_sparse",
     "torch.ops.aten._flash",
