@@ -14,6 +14,9 @@ from heitu.backings.catalogue import backings
 from tests.standins.packages import vendor, write_package
 from tests.standins.vendors import VENDORS, Vendor
 
+# Where torch_npu is installed, `import torch` would load it in this process, where there is no CANN.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
