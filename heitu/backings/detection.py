@@ -18,9 +18,10 @@ from heitu.device.installed_torch import InstalledTorch, find_torch
 
 def _has_module(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return False
+    return spec is not None and spec.origin is not None  # a folder that is no package has none
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-// The plugin's autocast lists.
+// The plugin's autocast lists: PyTorch's own for GPUs, as plugins take them over.
 #pragma once
 
 #include <ATen/Operators.h>
@@ -8,30 +8,23 @@
 namespace standin {
 
 inline void register_autocast(torch::Library& m) {
+  using namespace at;
   using namespace at::autocast;
-  using at::autocast::CastPolicy;
 #define STANDIN_LOWER(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, lower_precision_fp)
 #define STANDIN_FP32(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32)
-  STANDIN_LOWER(mm)
-  STANDIN_LOWER(bmm)
-  STANDIN_LOWER(addmm)
-  STANDIN_LOWER(baddbmm)
-  STANDIN_LOWER(matmul)
-  STANDIN_LOWER(linear)
-  STANDIN_LOWER(conv1d)
-  STANDIN_LOWER(conv2d)
-  STANDIN_LOWER(_convolution)
-  STANDIN_LOWER(scaled_dot_product_attention)
-  STANDIN_FP32(layer_norm)
-  STANDIN_FP32(softmax, int)
-  STANDIN_FP32(log_softmax, int)
-  STANDIN_FP32(nll_loss)
-  STANDIN_FP32(cross_entropy_loss)
-  STANDIN_FP32(mse_loss)
-  STANDIN_FP32(exp)
-  STANDIN_FP32(log)
+#define STANDIN_FP32_OUTPUT(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32_set_opt_dtype)
+#define STANDIN_FP32_APPENDED(...) KERNEL_DIFFERENT_REDISPATCH_SIGNATURE_PRIVATEUSEONE(__VA_ARGS__)
+#define STANDIN_PROMOTE(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, promote)
+  AT_FORALL_LOWER_PRECISION_FP(STANDIN_LOWER)
+  AT_FORALL_FP32(STANDIN_FP32)
+  AT_FORALL_FP32_SET_OPT_DTYPE(STANDIN_FP32_OUTPUT)
+  AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE(STANDIN_FP32_APPENDED)
+  AT_FORALL_PROMOTE(STANDIN_PROMOTE)
 #undef STANDIN_LOWER
 #undef STANDIN_FP32
+#undef STANDIN_FP32_OUTPUT
+#undef STANDIN_FP32_APPENDED
+#undef STANDIN_PROMOTE
 }
 
 }  // namespace standin

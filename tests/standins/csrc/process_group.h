@@ -67,6 +67,7 @@ class VendorGroup final : public c10d::Backend {
   c10::intrusive_ptr<Options> getBackendOptions() override {
     return c10::make_intrusive<Options>(name_, options_.timeout);
   }
+  void setTimeout(std::chrono::milliseconds timeout) override { options_.timeout = timeout; }
   void setSequenceNumberForGroup() override {}
   uint64_t getSequenceNumberForGroup() override { return sequence_; }
 
