@@ -103,7 +103,7 @@ def views_and_writes() -> list[Any]:
         out.tolist(),
         masked.tolist(),
         torch.cat([x, x]).sum().item(),
-        out.unfold(1, 2, 2).shape,
+        out.unfold(1, 2, 2).tolist(),
     ]
 
 
@@ -238,9 +238,9 @@ CHECKS: dict[str, Callable[[], Any]] = {
     check.__name__: check
     for check in (
         training, fused_optimizer, foreach_optimizer, autocast, checkpointing, views_and_writes,
-        numbers_written_by_index, lists_of_tensors, saved_tensors_are_guarded, inputs_of_overridden_operators_are_guarded,
-        random_numbers, random_numbers_in_the_backward_pass, streams_and_events, memory, saving_and_loading,
-        errors, second_device,
+        numbers_written_by_index, lists_of_tensors, saved_tensors_are_guarded,
+        inputs_of_overridden_operators_are_guarded, random_numbers, random_numbers_in_the_backward_pass,
+        streams_and_events, memory, saving_and_loading, errors, second_device,
     )
 }  # fmt: skip
 

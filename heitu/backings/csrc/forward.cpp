@@ -81,6 +81,13 @@ constexpr KeyPair kKeys[] = {
     {c10::DispatchKey::QuantizedCUDA, c10::DispatchKey::QuantizedPrivateUse1},
 };
 
+// Operators that PyTorch composes in one way for CUDA and in another for plugins, which it offers
+// convolution_overrideable: the way is chosen on the plugin's tensors.
+bool composed_by_device(const c10::OperatorHandle& op) {
+  const auto& name = op.operator_name().name;
+  return name == "aten::convolution" || name == "aten::convolution_backward";
+}
+
 // Runs an operator on the plugin's kernel.
 class Forward final : public c10::OperatorKernel {
  public:
@@ -92,7 +99,7 @@ class Forward final : public c10::OperatorKernel {
       if (alias && alias->isWrite()) written_.push_back(static_cast<int>(i));
       if (arguments[i].name() == "dtype") dtype_ = static_cast<int>(i);
     }
-    fallback_ = !op.hasKernelForDispatchKey(key);
+    fallback_ = !op.hasKernelForDispatchKey(key) && !composed_by_device(op);
   }
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
@@ -186,7 +193,9 @@ int install_kernels() {
     if ((own_gradient || whole) && !op->hasKernelForDispatchKey(DispatchKey::AutogradCUDA))
       put(*op, DispatchKey::AutogradCUDA, bridge(*op));
     for (const auto& [cuda, plugin] : kKeys) {
-      if (op->hasKernelForDispatchKey(plugin) && !op->hasKernelForDispatchKey(cuda))
+      const bool chosen_there = plugin == DispatchKey::PrivateUse1 && composed_by_device(*op);
+      if ((op->hasKernelForDispatchKey(plugin) || chosen_there) &&
+          !op->hasKernelForDispatchKey(cuda))
         put(*op, cuda, forward(*op, plugin));
     }
   }

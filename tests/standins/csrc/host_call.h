@@ -196,9 +196,34 @@ inline int generator_argument(const c10::OperatorHandle& op) {
   return -1;
 }
 
+inline const c10::OperatorHandle& convolution(const char* name) {
+  static auto* found = new std::unordered_map<std::string, c10::OperatorHandle>;
+  return found->try_emplace(name, c10::Dispatcher::singleton().findSchemaOrThrow(name, ""))
+      .first->second;
+}
+
+inline void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack);
+
+// What plugins override and the CPU has no kernel for: the operator behind it. True: it was one.
+inline bool run_overrideable(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto& name = op.operator_name().name;
+  if (name == "aten::convolution_overrideable") {
+    run_on_host(convolution("aten::convolution"), stack);
+    return true;
+  }
+  if (name != "aten::convolution_backward_overrideable") return false;
+  // The same arguments but for the sizes of the bias, which come fourth.
+  const auto first = stack->end() - static_cast<int64_t>(op.schema().arguments().size());
+  const auto channels = std::vector<int64_t>{first->toTensor().size(1)};
+  stack->insert(first + 3, c10::IValue(channels));
+  run_on_host(convolution("aten::convolution_backward"), stack);
+  return true;
+}
+
 // Runs `op` on the CPU's kernel; the arguments on the stack are the device's, and so are the
 // results.
 inline void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  if (run_overrideable(op, stack)) return;
   const auto inputs = op.schema().arguments().size();
   const auto first = stack->size() - inputs;
   HostCall call;
