@@ -19,13 +19,13 @@ namespace {
 namespace autograd = torch::autograd;
 
 at::Tensor enter(const at::Tensor& cuda);
-at::Tensor leave(const at::Tensor& plugin, c10::intrusive_ptr<c10::StorageImpl> storage);
+at::Tensor leave(const at::Tensor& plugin);
 
 // From cuda to the plugin; its gradient goes back.
 struct HeituEnter : autograd::Node {
   using Node::Node;
   autograd::variable_list apply(autograd::variable_list&& gradients) override {
-    for (auto& gradient : gradients) gradient = leave(gradient, {});
+    for (auto& gradient : gradients) gradient = leave(gradient);
     return std::move(gradients);
   }
   std::string name() const override { return "HeituEnter"; }
@@ -74,9 +74,9 @@ at::Tensor enter(const at::Tensor& cuda) {
   return plugin;
 }
 
-at::Tensor leave(const at::Tensor& plugin, c10::intrusive_ptr<c10::StorageImpl> storage) {
+at::Tensor leave(const at::Tensor& plugin) {
   if (!is_plugin(plugin)) return plugin;
-  auto cuda = wrap(plugin, std::move(storage));
+  auto cuda = wrap(plugin);
   if (tracked(plugin)) connect<HeituLeave>(plugin, cuda);
   return cuda;
 }
@@ -192,7 +192,7 @@ class Bridge final : public c10::OperatorKernel {
 }  // namespace
 
 at::Tensor enter_plugin(const at::Tensor& cuda) { return enter(cuda); }
-at::Tensor leave_plugin(const at::Tensor& plugin) { return leave(plugin, {}); }
+at::Tensor leave_plugin(const at::Tensor& plugin) { return leave(plugin); }
 
 c10::KernelFunction bridge(const c10::OperatorHandle& op) {
   return c10::KernelFunction::makeFromBoxedFunctor(std::make_unique<Bridge>(op));

@@ -28,39 +28,19 @@ void Passage::take_other(c10::IValue& value) const {
 }
 
 void Passage::give_containers(c10::IValue& value) {
-  const auto plain = [](const at::Tensor& t, c10::intrusive_ptr<c10::StorageImpl> storage) {
-    return wrap(t, std::move(storage));
-  };
   if (value.isList()) {
     auto list = value.toList();
     for (size_t i = 0; i < list.size(); ++i) {
       c10::IValue element = list.get(i);
       if (!element.isTensor()) return;
-      list.set(i, give(element.toTensor(), plain));
+      list.set(i, give(element.toTensor(), &wrap));
     }
     return;
   }
   auto dict = value.toGenericDict();
   for (const auto& entry : dict) {
-    if (entry.value().isTensor()) entry.setValue(give(entry.value().toTensor(), plain));
+    if (entry.value().isTensor()) entry.setValue(give(entry.value().toTensor(), &wrap));
   }
-}
-
-c10::intrusive_ptr<c10::StorageImpl> Passage::shared_storage(const at::Tensor& result) {
-  if (!result.has_storage()) return {};
-  const auto* storage = result.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
-  for (const auto& pair : pairs_) {
-    if (!pair.plugin.has_storage() || !pair.cuda.has_storage()) continue;
-    if (pair.plugin.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl() == storage)
-      return c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(
-          pair.cuda.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl());
-  }
-  for (const auto& [plugin, cuda] : given_)
-    if (plugin == storage) return cuda;
-  if (result.storage().use_count() == 1) return {};
-  given_.emplace_back(storage, cuda_storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(
-                                   const_cast<c10::StorageImpl*>(storage))));
-  return given_.back().second;
 }
 
 void Passage::write_back(const at::Tensor& cuda) const {
@@ -99,11 +79,13 @@ class Forward final : public c10::OperatorKernel {
       if (alias && alias->isWrite()) written_.push_back(static_cast<int>(i));
       if (arguments[i].name() == "dtype") dtype_ = static_cast<int>(i);
     }
+    // Where PyTorch has one kernel for all devices, it does not check them.
+    checked_ = !op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
     fallback_ = !op.hasKernelForDispatchKey(key) && !composed_by_device(op);
   }
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
-    check_devices(op, torch::jit::last(*stack, inputs_));
+    if (checked_) check_devices(op, torch::jit::last(*stack, inputs_));
     const auto first = stack->size() - inputs_;
     c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
     Passage passage;
@@ -123,11 +105,7 @@ class Forward final : public c10::OperatorKernel {
     if (C10_UNLIKELY(!asked.isNone())) compare_dtype(op, asked.toScalarType(), (*stack)[first]);
     for (const auto& tensor : written)
       if (tensor.defined() && tensor.is_cuda()) passage.write_back(tensor);
-    for (size_t i = first; i < stack->size(); ++i)
-      passage.give((*stack)[i],
-                   [](const at::Tensor& t, c10::intrusive_ptr<c10::StorageImpl> storage) {
-                     return wrap(t, std::move(storage));
-                   });
+    for (size_t i = first; i < stack->size(); ++i) passage.give((*stack)[i], &wrap);
   }
 
  private:
@@ -146,6 +124,7 @@ class Forward final : public c10::OperatorKernel {
   int dtype_ = -1;  // the argument that asks for a dtype
   c10::SmallVector<int, 2> written_;
   bool fallback_ = false;
+  bool checked_ = true;
 };
 
 c10::KernelFunction forward(const c10::OperatorHandle& op, c10::DispatchKey key) {

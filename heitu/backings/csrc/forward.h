@@ -42,14 +42,13 @@ class Passage {
     }
   }
 
-  // The CUDA tensor for a result. `make` wraps one that no argument has to do with, given the CUDA
-  // storage that it shares or null.
+  // The CUDA tensor for a result. `make` wraps one that is not an argument.
   template <class Make>
   at::Tensor give(const at::Tensor& result, const Make& make) {
     if (!is_plugin(result)) return result;
     for (const auto& pair : pairs_)
       if (pair.plugin.is_same(result)) return pair.cuda;
-    return make(result, shared_storage(result));
+    return make(result);
   }
 
   template <class Make>
@@ -76,12 +75,8 @@ class Passage {
 
   void take_other(c10::IValue& value) const;
   void give_containers(c10::IValue& value);
-  c10::intrusive_ptr<c10::StorageImpl> shared_storage(const at::Tensor& result);
 
   c10::SmallVector<Pair, 8> pairs_;
-  // Storages of results given: two results may share one.
-  c10::SmallVector<std::pair<const c10::StorageImpl*, c10::intrusive_ptr<c10::StorageImpl>>, 2>
-      given_;
 };
 
 // What must not run again below the device: autograd and autocast have had their turn.

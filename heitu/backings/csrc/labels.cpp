@@ -9,6 +9,7 @@
 
 #include <array>
 #include <mutex>
+#include <unordered_map>
 
 #include "allocator.h"
 
@@ -37,14 +38,64 @@ constexpr DispatchKeySet kSparse = DispatchKeySet({DispatchKey::Sparse, Dispatch
 constexpr DispatchKeySet kLazySigns =
     DispatchKeySet({DispatchKey::Conjugate, DispatchKey::Negative});
 
+// The living CUDA storage over each of the plugin's: there is one, so that tensors over the same
+// memory share a storage, by which autograd and programs know that they do.
+class StorageTable {
+ public:
+  c10::intrusive_ptr<StorageImpl> find(const StorageImpl* plugin) {
+    auto& part = part_of(plugin);
+    const std::lock_guard lock(part.mutex);
+    const auto found = part.cuda.find(plugin);
+    return found == part.cuda.end() ? nullptr : found->second.lock();
+  }
+  void put(const StorageImpl* plugin, const c10::intrusive_ptr<StorageImpl>& cuda) {
+    auto& part = part_of(plugin);
+    const std::lock_guard lock(part.mutex);
+    part.cuda.insert_or_assign(plugin, c10::weak_intrusive_ptr<StorageImpl>(cuda));
+  }
+  // When a CUDA storage has gone, unless another has taken its place.
+  void forget(const StorageImpl* plugin) {
+    auto& part = part_of(plugin);
+    const std::lock_guard lock(part.mutex);
+    const auto found = part.cuda.find(plugin);
+    if (found != part.cuda.end() && found->second.expired()) part.cuda.erase(found);
+  }
+
+ private:
+  struct Part {
+    std::mutex mutex;
+    std::unordered_map<const StorageImpl*, c10::weak_intrusive_ptr<StorageImpl>> cuda;
+  };
+  static constexpr size_t kParts = 64;
+  Part& part_of(const StorageImpl* plugin) {
+    return parts_[(reinterpret_cast<uintptr_t>(plugin) >> 6) % kParts];
+  }
+  std::array<Part, kParts> parts_;
+};
+
+StorageTable& storage_table() {
+  static auto* table = new StorageTable;
+  return *table;
+}
+
 void release_plugin_storage(void* storage) {
+  storage_table().forget(static_cast<StorageImpl*>(storage));
   c10::intrusive_ptr<StorageImpl>::reclaim(static_cast<StorageImpl*>(storage));
 }
 
-c10::DataPtr owning_data_ptr(c10::intrusive_ptr<StorageImpl> plugin) {
+// As above, of memory that PyTorch's allocator interface gave: whose storage is not known yet.
+void release_unlisted_storage(void* storage) { release_plugin_storage(storage); }
+
+c10::DataPtr owning_data_ptr(c10::intrusive_ptr<StorageImpl> plugin,
+                             c10::DeleterFnPtr release = &release_plugin_storage) {
   void* memory = plugin->_mutable_data_ptr_no_checks().mutable_get();
   const auto device = cuda_device(plugin->device());
-  return {memory, plugin.release(), &release_plugin_storage, device};
+  return {memory, plugin.release(), release, device};
+}
+
+bool owns_plugin_storage(const c10::DataPtr& pointer) {
+  return pointer.get_deleter() == &release_plugin_storage ||
+         pointer.get_deleter() == &release_unlisted_storage;
 }
 
 at::Tensor empty_on_plugin(at::IntArrayRef size, c10::Device device, at::ScalarType dtype) {
@@ -124,9 +175,12 @@ DispatchKeySet cuda_keys(DispatchKeySet keys) {
 
 c10::intrusive_ptr<StorageImpl> plugin_storage(const StorageImpl& cuda) {
   const auto& pointer = cuda.data_ptr();
-  if (C10_LIKELY(pointer.get_deleter() == &release_plugin_storage)) {
-    return c10::intrusive_ptr<StorageImpl>::reclaim_copy(
-        static_cast<StorageImpl*>(pointer.get_context()));
+  if (C10_LIKELY(owns_plugin_storage(pointer))) {
+    auto* plugin = static_cast<StorageImpl*>(pointer.get_context());
+    if (C10_UNLIKELY(pointer.get_deleter() == &release_unlisted_storage))
+      storage_table().put(
+          plugin, c10::intrusive_ptr<StorageImpl>::reclaim_copy(const_cast<StorageImpl*>(&cuda)));
+    return c10::intrusive_ptr<StorageImpl>::reclaim_copy(plugin);
   }
   // Memory from elsewhere, in a storage such as the plugin makes.
   const auto bytes = static_cast<int64_t>(cuda.nbytes());
@@ -138,23 +192,30 @@ c10::intrusive_ptr<StorageImpl> plugin_storage(const StorageImpl& cuda) {
   return c10::intrusive_ptr<StorageImpl>::reclaim_copy(storage);
 }
 
-c10::intrusive_ptr<StorageImpl> cuda_storage(c10::intrusive_ptr<StorageImpl> plugin) {
-  const auto bytes = plugin->nbytes();
-  const bool resizable = plugin->resizable();
-  return c10::make_intrusive<StorageImpl>(StorageImpl::use_byte_size_t(), bytes,
-                                          owning_data_ptr(std::move(plugin)), &cuda_allocator(),
-                                          resizable);
+c10::intrusive_ptr<StorageImpl> cuda_storage(StorageImpl* plugin) {
+  auto& table = storage_table();
+  if (c10::raw::intrusive_ptr::use_count(plugin) >
+      1) {  // else nobody but the tensor at hand knows it
+    if (auto known = table.find(plugin)) return known;
+  }
+  auto cuda = c10::make_intrusive<StorageImpl>(
+      StorageImpl::use_byte_size_t(), plugin->nbytes(),
+      owning_data_ptr(c10::intrusive_ptr<StorageImpl>::reclaim_copy(plugin)), &cuda_allocator(),
+      plugin->resizable());
+  table.put(plugin, cuda);
+  return cuda;
 }
 
 c10::DataPtr allocate(size_t bytes, c10::Device cuda) {
   auto made = empty_on_plugin({static_cast<int64_t>(bytes)}, cuda, at::kByte);
   return owning_data_ptr(
-      c10::intrusive_ptr<StorageImpl>::reclaim_copy(made.storage().unsafeGetStorageImpl()));
+      c10::intrusive_ptr<StorageImpl>::reclaim_copy(made.storage().unsafeGetStorageImpl()),
+      &release_unlisted_storage);
 }
 
 void follow(StorageImpl& cuda) {
   auto& pointer = cuda._mutable_data_ptr_no_checks();
-  if (pointer.get_deleter() != &release_plugin_storage) return;
+  if (!owns_plugin_storage(pointer)) return;
   auto* plugin = static_cast<StorageImpl*>(pointer.get_context());
   if (plugin->data_ptr().get() == pointer.get() && plugin->nbytes() == cuda.nbytes()) return;
   cuda.set_data_ptr_noswap(owning_data_ptr(c10::intrusive_ptr<StorageImpl>::reclaim_copy(plugin)));
@@ -180,16 +241,14 @@ at::Tensor shadow(const at::Tensor& cuda) {
   return at::Tensor(std::move(impl));
 }
 
-at::Tensor wrap(const at::Tensor& plugin, c10::intrusive_ptr<StorageImpl> storage) {
+at::Tensor wrap(const at::Tensor& plugin) {
   if (!is_plugin(plugin)) return plugin;
   auto& source = *plugin.unsafeGetTensorImpl();
   if (C10_UNLIKELY(source.key_set().has_any(kSparse)))
     return plugin.is_sparse() ? wrap_sparse(plugin) : wrap_compressed(plugin);
-  if (!storage)
-    storage = cuda_storage(c10::intrusive_ptr<StorageImpl>::reclaim_copy(
-        source.unsafe_storage().unsafeGetStorageImpl()));
-  auto impl = c10::make_intrusive<TensorImpl>(c10::Storage(std::move(storage)),
-                                              DispatchKeySet(DispatchKey::CUDA), source.dtype());
+  auto impl = c10::make_intrusive<TensorImpl>(
+      c10::Storage(cuda_storage(source.unsafe_storage().unsafeGetStorageImpl())),
+      DispatchKeySet(DispatchKey::CUDA), source.dtype());
   Access::copy_metadata(&source, impl.get());
   Access::device(*impl) = cuda_device(source.device());
   Access::keys(*impl) = cuda_keys(source.key_set());
@@ -221,8 +280,7 @@ void write_back(const at::Tensor& shadow, const at::Tensor& cuda) {
     follow(*storage);
   } else if (plugin->data_ptr().get() != storage->data_ptr().get()) {
     // The kernel gave the shadow another storage (set_).
-    Access::storage(to) =
-        c10::Storage(cuda_storage(c10::intrusive_ptr<StorageImpl>::reclaim_copy(plugin)));
+    Access::storage(to) = c10::Storage(cuda_storage(plugin));
   }
   if (from.storage_offset() != to.storage_offset() || from.sizes() != to.sizes() ||
       from.strides() != to.strides())

@@ -56,9 +56,8 @@ void follow(c10::StorageImpl& cuda);
 // CUDA tensor comes back as it is.
 at::Tensor shadow(const at::Tensor& cuda);
 
-// CUDA tensor over the memory of the plugin's, with its version counter. `storage`: the CUDA
-// storage that it shares; null: one of its own.
-at::Tensor wrap(const at::Tensor& plugin, c10::intrusive_ptr<c10::StorageImpl> storage = {});
+// CUDA tensor over the memory of the plugin's, with its version counter.
+at::Tensor wrap(const at::Tensor& plugin);
 
 // Writes what a kernel did to the shadow's form (out= resize, set_) back to the tensor.
 void write_back(const at::Tensor& shadow, const at::Tensor& cuda);
