@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from heitu.launch.environment import BOOTSTRAP
-from tests.unit.conftest import python
+from tests.unit.conftest import python, write_torch
 
 LAUNCHER = """
 import sys
@@ -301,3 +301,16 @@ def test_enable_activates_and_hands_on(fakes: Path) -> None:
 def test_importing_heitu_imports_nothing_heavy() -> None:
     code = "import sys; before = set(sys.modules); import heitu; print(sorted(set(sys.modules) - before))"
     assert python("-c", code).stdout == "['__future__', 'heitu']\n"
+
+
+def test_a_makers_build_of_torch_is_left_alone(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_torch(room / "site", "2.10.0+metax3.8.1.0", cuda="11.6")
+    (room / "site" / "torch" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(room / "site"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    done = heitu_run("report.py")
+    report = json.loads(done.stdout)
+    assert report["enable"] is None
+    assert report["PYTHONPATH"] == str(room / "site")
+    assert "BUILD" not in done.stderr
+    assert "no /dev/mxcd here" in done.stderr
