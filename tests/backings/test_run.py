@@ -148,3 +148,14 @@ def test_a_notebook(mlu: Path, tmp_path: Path) -> None:
     path.write_text("import heitu\nheitu.enable()\n" + REPORT)
     report = json.loads(start([str(path)], mlu, **CAMBRICON).stdout)
     assert report["name"] == "stand-in for torch_mlu"
+
+
+def test_a_program_written_for_the_plugin(mlu: Path, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import torch\n"
+        "assert torch.ones(2, device='mlu').device.type == 'mlu'\n"
+        "assert not torch.cuda.is_available()\n"
+        "print('done')\n"
+    )
+    assert start([*RUN, "--via", "plugin", str(path)], mlu, **CAMBRICON).stdout == "done\n"

@@ -163,13 +163,15 @@ def test_the_plugin_over_an_emulator(fake: FakeMachine) -> None:
     assert "pip install --no-deps torch_npu==2.13.0" in str(error.hint)
     fake.plugin("torch_npu")
     choice = choose(Asked(ascend, plugin=True), fake.machine())
-    assert (name(choice), choice.over_emulator, choice.by_shim) == ("ascend", True, False)
+    assert (name(choice), choice.over_emulator, choice.via) == ("ascend", True, None)
 
 
 def test_the_makers_own_redirection(fake: FakeMachine) -> None:
     assert refused(Asked(via="vendor-shim"), fake).exit_code is ExitCode.USAGE
     fake.plugin("torch_mlu")
     fake.plugin("torch_ptpu")
-    assert choose(Asked(backing="cambricon", via="vendor-shim"), fake.machine()).by_shim
+    for via in ("vendor-shim", "plugin"):
+        assert choose(Asked(backing="cambricon", via=via), fake.machine()).via == via
+    assert choose(Asked(backing="sunrise", via="plugin"), fake.machine()).via == "plugin"
     error = refused(Asked(backing="sunrise", via="vendor-shim"), fake)
     assert "Sunrise" in error.message
