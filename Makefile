@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Vendors' plugins lie beside the environment, not in it: `import torch` would import them.
 PLUGINS := $(VENV)/plugins
 TORCH_NPU ?= torch_npu==2.13.0
-CXX_SOURCES = $(shell find heitu -name '*.cpp' -o -name '*.h')
+CXX_SOURCES = $(shell find heitu tests -name '*.cpp' -o -name '*.h')
 
 .PHONY: demo test test-ascend test-full ascend matrix estimates sanitize headers bench lint clean
 

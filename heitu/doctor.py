@@ -16,15 +16,17 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from heitu.backings import forwarding
 from heitu.backings.checks import check_chips, check_pairings, check_triton
 from heitu.backings.detection import Machine, torch_build
 from heitu.cache import cache_path, check_private
 from heitu.device.build import check_platform, is_built
 from heitu.device.installed_torch import CPU_INSTALL, OLDEST, TESTED, find_torch
+from heitu.device.library import Library
 from heitu.device.toolchain import OLDEST_COMPILERS, find_compiler
 from heitu.errors import HeituError
 from heitu.findings import Finding, Line, Status
-from heitu.launch.environment import check_chip, handed_on
+from heitu.launch.environment import check_chip, handed_on, where_to_run
 from heitu.settings import settings
 
 BUILD_COMMAND = "python -m heitu.device.build"
@@ -110,7 +112,9 @@ def _cache() -> Iterator[Line]:
     path = cache_path()
     if path.exists():
         check_private(path)
-    if _ready():
+    if _uses_own_device():
+        yield Status.PASS, f"{path}, private; for this torch nothing has to be built", ""
+    elif _ready():
         yield Status.PASS, f"{path}, private; the core is built for this torch", ""
     else:
         yield Status.WARN, f"{path}; the core is not built yet: the first run does it, once", BUILD_COMMAND
@@ -171,12 +175,20 @@ def _packages() -> Iterator[Line]:
 
 def _device() -> Iterator[Line]:
     """Device."""
-    if not _ready():
-        yield Status.WARN, "not tried, because the core is not built yet", BUILD_COMMAND
-        return
     code = "import torch; print(torch.cuda.device_count(), 'x', torch.cuda.get_device_name())"
+    backing = where_to_run().backing
+    if backing is not None and backing.is_inert:
+        yield Status.PASS, f"torch's own cuda device, on the chip of {backing.maker}; not tried", ""
+        return
+    if not (_ready() if backing is None else _is_built(forwarding.library())):
+        what = "the core" if backing is None else "the library over the chip's plugin"
+        advice = BUILD_COMMAND if backing is None else f'heitu run -c "{code}"'
+        yield Status.WARN, f"not tried, because {what} is not built yet", advice
+        return
     command = [sys.executable, "-c", code]
     environment = {**os.environ, **handed_on()}
+    if backing is not None:
+        environment[type(settings).backing.variable] = backing.name
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=SMOKE_SECONDS, env=environment
@@ -222,10 +234,21 @@ CHECKS: tuple[Callable[[], Iterator[Line]], ...] = (
 
 
 def _ready() -> bool:
-    """Whether the core is built; any trouble in finding out counts as no, for its own check to tell."""
+    """Whether the core is built, or none is needed."""
+    return _uses_own_device() or _is_built(None)
+
+
+def _uses_own_device() -> bool:
+    """Whether torch is built for a chip that is here, so that its own cuda device is used."""
+    built = torch_build(Machine())
+    return built is not None and built.is_present
+
+
+def _is_built(library: Library | None) -> bool:
+    """Whether it is; any trouble in finding out counts as no, for its own check to tell."""
     try:
         torch = find_torch()
-        return torch is not None and is_built(torch)
+        return torch is not None and is_built(torch, library)
     except (HeituError, OSError):
         return False
 

@@ -62,7 +62,7 @@ def apply(
     check_chip(chosen)
     if chosen is not None:
         settings.chip = absolute(chosen)
-    choice = _choose()
+    choice = where_to_run()
     if choice.backing is not None:
         _hand_on_backing(choice)
     else:
@@ -75,7 +75,12 @@ def apply(
     return choice
 
 
-def _choose() -> Choice:
+def where_to_run() -> Choice:
+    """Where programs run, as the settings and this machine have it.
+
+    Raises:
+        HeituError: a chip is present that cannot be used, or several are.
+    """
     from heitu.backings.detection import Machine
     from heitu.backings.selection import Asked, choose
 

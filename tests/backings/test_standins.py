@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from tests.backings.conftest import Run
+from tests.standins.packages import vendor
 from tests.standins.vendors import Vendor
+
+
+@pytest.fixture(scope="session", params=["npu", "gcu"])
+def standin(request: pytest.FixtureRequest) -> Vendor:
+    """The one with the longest list of operators and names, and one with the shortest."""
+    return vendor(request.param)
+
 
 HEAD = """
 import torch, {plugin}

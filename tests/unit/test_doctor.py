@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from heitu import doctor
+from heitu.backings.detection import Machine
 from heitu.cli import doctor as command
 from heitu.device import build
 from heitu.device.installed_torch import InstalledTorch
@@ -272,3 +273,20 @@ def test_it_does_not_import_torch() -> None:
         "list(doctor.examine()); sys.exit('torch' in sys.modules)"
     )
     assert python("-c", code).returncode == 0
+
+
+def test_a_makers_build_of_torch(healthy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    node = tmp_path / "dev" / "mxcd"
+    node.parent.mkdir()
+    node.touch()
+    write_torch(healthy.parent, "2.10.0+metax3.8.1.0", cuda="11.6")
+
+    def machine() -> Machine:
+        return Machine(tmp_path, {}, lambda _: False, lambda _: None, lambda: InstalledTorch(healthy), ())
+
+    monkeypatch.setattr(doctor, "Machine", machine)
+    monkeypatch.setattr("heitu.backings.detection.Machine", machine)
+    assert only("torch")[0] is Status.PASS
+    assert "MetaX" in only("torch")[1]
+    assert only("Device") == (Status.PASS, "torch's own cuda device, on the chip of MetaX; not tried")
+    assert not [finding for finding in doctor.examine() if finding.status is Status.FAIL]
