@@ -1,4 +1,4 @@
-"""A program for cuda calls the same operators of CANN, with the same results, as one for npu; nothing leaks."""
+"""A program for cuda calls the same operators of CANN, with the same results, as one for npu."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ attended.register_hook(note)
 (attended @ attended.transpose(-1, -2)).sum().backward()
 values, indices = torch.topk(x.detach(), 2)
 note(values, indices, *torch.linalg.svd(x.detach()), *torch._foreach_mul([values], 2.0))
-kinds = {t.device.type for t in found} | {o.device.type for o in gc.get_objects() if isinstance(o, torch.Tensor)}
+found += [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+kinds = {t.device.type for t in found}
 assert kinds <= {"cuda", "cpu"}, kinds
 print(len(found), sorted(kinds))
 """

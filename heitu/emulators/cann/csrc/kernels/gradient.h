@@ -1,4 +1,4 @@
-// Gradients by PyTorch's own autograd, for backward kernels whose formula nobody has to write down twice.
+// Gradients by PyTorch's own autograd, for backward kernels: no formula is written down twice.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -10,7 +10,7 @@ namespace heitu::cann {
 
 using Tensors = std::vector<at::Tensor>;
 
-// Gradients of `function` at `inputs`, weighted with `grads` of its results (undefined ones count as zero).
+// Gradients of `function` at `inputs`, weighted with `grads` of its results (undefined: zero).
 // Undefined inputs stay so; an input that does not take part gets an undefined gradient.
 Tensors gradients(const Tensors& inputs, const std::function<Tensors(const Tensors&)>& function,
                   const Tensors& grads);
