@@ -25,7 +25,13 @@ at::Tensor leave(const at::Tensor& plugin);
 struct HeituEnter : autograd::Node {
   using Node::Node;
   autograd::variable_list apply(autograd::variable_list&& gradients) override {
-    for (auto& gradient : gradients) gradient = leave(gradient);
+    for (auto& gradient : gradients) {
+      // What other nodes hold too must not look as if it were held here alone: it would become two
+      // parameters' gradient, or be added to in place.
+      const size_t own = 1 + !post_hooks().empty();
+      if (is_plugin(gradient) && gradient.use_count() > own) gradient = gradient.clone();
+      gradient = leave(gradient);
+    }
     return std::move(gradients);
   }
   std::string name() const override { return "HeituEnter"; }

@@ -79,13 +79,12 @@ class Forward final : public c10::OperatorKernel {
       if (alias && alias->isWrite()) written_.push_back(static_cast<int>(i));
       if (arguments[i].name() == "dtype") dtype_ = static_cast<int>(i);
     }
-    // Where PyTorch has one kernel for all devices, it does not check them.
-    checked_ = !op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
+    for_all_devices_ = op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
     fallback_ = !op.hasKernelForDispatchKey(key) && !composed_by_device(op);
   }
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
-    if (checked_) check_devices(op, torch::jit::last(*stack, inputs_));
+    const auto mixed = mixed_devices(op, torch::jit::last(*stack, inputs_));
     const auto first = stack->size() - inputs_;
     c10::impl::ExcludeDispatchKeyGuard exclude(kBelowDevice);
     Passage passage;
@@ -101,7 +100,12 @@ class Forward final : public c10::OperatorKernel {
     for (size_t i = first; i < stack->size(); ++i) passage.take((*stack)[i], &shadow);
     if (C10_UNLIKELY(fallback_)) note(Departure::host, op);
     const auto asked = dtype_ < 0 ? c10::IValue() : (*stack)[first + dtype_];
-    op.redispatchBoxed(plugin_keys_, stack);
+    try {
+      op.redispatchBoxed(plugin_keys_, stack);
+    } catch (const c10::Error&) {
+      if (mixed) std::rethrow_exception(mixed);
+      throw;
+    }
     if (C10_UNLIKELY(!asked.isNone())) compare_dtype(op, asked.toScalarType(), (*stack)[first]);
     for (const auto& tensor : written)
       if (tensor.defined() && tensor.is_cuda()) passage.write_back(tensor);
@@ -109,6 +113,20 @@ class Forward final : public c10::OperatorKernel {
   }
 
  private:
+  // Raises for tensors on several devices, or gives back what to raise: a kernel that PyTorch has
+  // for all devices may want some on the CPU (the lengths of packed sequences), which the plugin
+  // knows.
+  std::exception_ptr mixed_devices(const c10::OperatorHandle& op,
+                                   c10::ArrayRef<c10::IValue> arguments) const {
+    try {
+      check_devices(op, arguments);
+    } catch (const c10::Error&) {
+      if (!for_all_devices_) throw;
+      return std::current_exception();
+    }
+    return nullptr;
+  }
+
   static void compare_dtype(const c10::OperatorHandle& op, c10::ScalarType asked,
                             const c10::IValue& result) {
     if (!result.isTensor() || !result.toTensor().defined()) return;
@@ -124,7 +142,7 @@ class Forward final : public c10::OperatorKernel {
   int dtype_ = -1;  // the argument that asks for a dtype
   c10::SmallVector<int, 2> written_;
   bool fallback_ = false;
-  bool checked_ = true;
+  bool for_all_devices_ = false;
 };
 
 c10::KernelFunction forward(const c10::OperatorHandle& op, c10::DispatchKey key) {
@@ -146,27 +164,6 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
 std::vector<c10::RegistrationHandleRAII>& registrations() {
   static auto* handles = new std::vector<c10::RegistrationHandleRAII>;
   return *handles;
-}
-
-// Autocast on cuda casts for the operators for which the plugin's own does, so that the kernels
-// are those of a program that is written for the plugin.
-template <class Put>
-void follow_autocast(const Put& put) {
-  using c10::DispatchKey;
-  auto& dispatcher = c10::Dispatcher::singleton();
-  const auto product = dispatcher.findOp({"aten::mm", ""});
-  if (!product || !product->hasKernelForDispatchKey(DispatchKey::AutocastPrivateUse1)) return;
-  // That another kernel stood there is known.
-  struct Silent final : c10::WarningHandler {
-    void process(const c10::Warning&) override {}
-  } handler;
-  const c10::WarningUtils::WarningHandlerGuard guard(&handler);
-  for (const auto& name : dispatcher.getAllOpNames()) {
-    const auto op = dispatcher.findOp(name);
-    if (op && op->hasSchema() && op->hasKernelForDispatchKey(DispatchKey::AutocastCUDA) &&
-        !op->hasKernelForDispatchKey(DispatchKey::AutocastPrivateUse1))
-      put(*op, DispatchKey::AutocastCUDA, c10::KernelFunction::makeFallthrough());
-  }
 }
 
 }  // namespace
@@ -200,7 +197,6 @@ int install_kernels() {
     }
   }
   const auto count = static_cast<int>(registrations().size());
-  follow_autocast(put);
   for (const auto& pair : kKeys)
     registrations().push_back(dispatcher.registerFallback(
         pair.cuda, c10::KernelFunction::makeFromBoxedFunction<&fallback>(), "heitu"));
