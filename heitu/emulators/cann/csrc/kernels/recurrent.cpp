@@ -19,22 +19,50 @@ void refuse_dropout(const Call& call, size_t dropout, const Shape& shape) {
   }
 }
 
+// Runs a layer on sequences of unequal length. The plugin packs them with their padding, as [time *
+// batch, features], and wants the results as [time, batch, features], with zeros for the padding.
+template <typename Layer>
+Tensors run_padded(const at::Tensor& input, const at::Tensor& batch_sizes, Layer layer) {
+  const int64_t steps = batch_sizes.numel(), batch = input.size(0) / steps;
+  const auto sizes = batch_sizes.to(at::kLong);
+  const auto rows =
+      (at::arange(batch).unsqueeze(0) < sizes.unsqueeze(1)).flatten().nonzero().squeeze(1);
+  Tensors results = layer(input.index_select(0, rows), sizes);
+  const auto& packed = results[0];
+  results[0] = at::zeros({steps * batch, packed.size(1)}, packed.options())
+                   .index_copy(0, rows, packed)
+                   .view({steps, batch, packed.size(1)});
+  return results;
+}
+
 Tensors run_lstm(const at::Tensor& input, const Tensors& state, const Tensors& params,
                  const at::Tensor& batch_sizes, const Shape& s) {
-  const auto results = batch_sizes.defined() ? at::lstm(input, batch_sizes, state, params, s.biases,
-                                                        s.layers, 0, s.train, s.bidirectional)
-                                             : at::lstm(input, state, params, s.biases, s.layers, 0,
-                                                        s.train, s.bidirectional, s.batch_first);
-  return {std::get<0>(results), std::get<1>(results), std::get<2>(results)};
+  const auto listed = [](const auto& all) -> Tensors {
+    return {std::get<0>(all), std::get<1>(all), std::get<2>(all)};
+  };
+  if (!batch_sizes.defined()) {
+    return listed(at::lstm(input, state, params, s.biases, s.layers, 0, s.train, s.bidirectional,
+                           s.batch_first));
+  }
+  return run_padded(input, batch_sizes, [&](const at::Tensor& packed, const at::Tensor& sizes) {
+    return listed(
+        at::lstm(packed, sizes, state, params, s.biases, s.layers, 0, s.train, s.bidirectional));
+  });
 }
 
 Tensors run_gru(const at::Tensor& input, const at::Tensor& state, const Tensors& params,
                 const at::Tensor& batch_sizes, const Shape& s) {
-  const auto results = batch_sizes.defined() ? at::gru(input, batch_sizes, state, params, s.biases,
-                                                       s.layers, 0, s.train, s.bidirectional)
-                                             : at::gru(input, state, params, s.biases, s.layers, 0,
-                                                       s.train, s.bidirectional, s.batch_first);
-  return {std::get<0>(results), std::get<1>(results)};
+  const auto listed = [](const auto& all) -> Tensors {
+    return {std::get<0>(all), std::get<1>(all)};
+  };
+  if (!batch_sizes.defined()) {
+    return listed(at::gru(input, state, params, s.biases, s.layers, 0, s.train, s.bidirectional,
+                          s.batch_first));
+  }
+  return run_padded(input, batch_sizes, [&](const at::Tensor& packed, const at::Tensor& sizes) {
+    return listed(
+        at::gru(packed, sizes, state, params, s.biases, s.layers, 0, s.train, s.bidirectional));
+  });
 }
 
 Tensors part(const Tensors& all, size_t first, size_t count) {
@@ -176,6 +204,13 @@ at::Tensor given(const Call& call, const char* name) {
 
 at::Tensor rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
+// A series of steps as the operator walks along it, and back.
+at::Tensor in_direction(const Call& call, const at::Tensor& series) {
+  const size_t direction = call.index("direction");
+  const bool reversed = call.has(direction) && call.text(direction) == "REDIRECTIONAL";
+  return reversed && series.defined() && series.dim() == 3 ? series.flip(0) : series;
+}
+
 at::Tensor masked(const at::Tensor& y, const at::Tensor& mask) {
   return mask.defined() ? y * mask.to(y.scalar_type()) : y;
 }
@@ -183,33 +218,37 @@ at::Tensor masked(const at::Tensor& y, const at::Tensor& mask) {
 }  // namespace
 
 HEITU_KERNEL(graph_DynamicRNN) {
-  const auto mask = given(call, "in3");
-  const auto steps = lstm_steps(given(call, "in0"), given(call, "in1"), given(call, "in2"),
-                                rows(given(call, "in4")), rows(given(call, "in5")), mask);
+  const auto mask = in_direction(call, given(call, "in3"));
+  const auto steps =
+      lstm_steps(in_direction(call, given(call, "in0")), given(call, "in1"), given(call, "in2"),
+                 rows(given(call, "in4")), rows(given(call, "in5")), mask);
   const auto hidden = at::stack(steps.hidden);
-  call.put(call.index("out0"), masked(hidden, mask));
-  call.put(call.index("out1"), hidden);
+  const auto put = [&](size_t place, const at::Tensor& result) {
+    call.put(call.index("out" + std::to_string(place)), in_direction(call, result));
+  };
+  put(0, masked(hidden, mask));
+  put(1, hidden);
   const Tensors* kept[] = {&steps.cell,        &steps.input_gate,  &steps.candidate,
                            &steps.forget_gate, &steps.output_gate, &steps.squashed};
-  for (size_t i = 0; i < 6; ++i)
-    call.put(call.index("out" + std::to_string(i + 2)), at::stack(*kept[i]));
+  for (size_t i = 0; i < 6; ++i) put(i + 2, at::stack(*kept[i]));
 }
 
 HEITU_KERNEL(graph_DynamicRNNGrad) {
-  auto mask = given(call, "in16");
+  auto mask = in_direction(call, given(call, "in16"));
   if (mask.defined() && mask.dim() != 3) mask = at::Tensor();
   const auto state_grad = [&](const char* name) {
     const auto grad = given(call, name);
     return grad.defined() ? rows(grad) : grad;
   };
-  const auto grads = gradients(
-      {given(call, "in0"), given(call, "in1"), given(call, "in2"), rows(given(call, "in4")),
-       rows(given(call, "in5"))},
-      [&](const Tensors& in) -> Tensors {
-        const auto steps = lstm_steps(in[0], in[1], in[2], in[3], in[4], mask);
-        return {masked(at::stack(steps.hidden), mask), steps.hidden.back(), steps.cell.back()};
-      },
-      {given(call, "in8"), state_grad("in9"), state_grad("in10")});
+  const auto grads = gradients({given(call, "in0"), given(call, "in1"), given(call, "in2"),
+                                rows(given(call, "in4")), rows(given(call, "in5"))},
+                               [&](const Tensors& in) -> Tensors {
+                                 const auto steps = lstm_steps(in_direction(call, in[0]), in[1],
+                                                               in[2], in[3], in[4], mask);
+                                 return {in_direction(call, masked(at::stack(steps.hidden), mask)),
+                                         steps.hidden.back(), steps.cell.back()};
+                               },
+                               {given(call, "in8"), state_grad("in9"), state_grad("in10")});
   const size_t places[] = {2, 0, 1, 3, 4};  // of x, weight, bias and the states among the outputs
   for (size_t i = 0; i < grads.size(); ++i) {
     call.put(call.index("out" + std::to_string(places[i])), grads[i]);
