@@ -33,7 +33,7 @@ def main() -> int:
     same = 0
     for program in chosen:
         outcome = compare(program)
-        same += outcome.verdict.startswith("same")
+        same += outcome.verdict == "same"
         lines.append(row(outcome))
         print(lines[-1], flush=True)
     if asked.into is not None:

@@ -64,3 +64,35 @@ def test_what_the_plugin_did_otherwise_is_said(tmp_path: Path) -> None:
     assert "program.py:3" in ended.stderr
     assert "linalg_matrix_exp  1x" in ended.stderr
     assert "program.py:4" in ended.stderr
+
+
+ON_BOTH_SIDES = """
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+torch.manual_seed(0)
+model = nn.LSTM(8, 6, num_layers=2).cuda()
+packed = pack_padded_sequence(torch.randn(9, 4, 8, device="cuda"), torch.tensor([9, 7, 7, 3]))
+out, _ = pad_packed_sequence(model(packed)[0])
+lengths = torch.tensor([9, 7, 7, 3])
+scores = out.log_softmax(-1)
+targets = torch.randint(1, 6, (4, 2), device="cuda")
+nn.functional.ctc_loss(scores, targets, lengths, torch.tensor([2, 2, 2, 1])).backward()
+before = model.bias_ih_l0.grad.clone()
+model.bias_hh_l0.grad.mul_(2)  # the plugin hands out one gradient for both
+assert torch.equal(model.bias_ih_l0.grad, before) and before.any()
+try:
+    nn.functional.layer_norm(out, (6,), torch.ones(6))
+except RuntimeError as error:
+    assert "weight is on cpu, different from other tensors on cuda:0" in str(error), error
+else:
+    raise AssertionError("a weight on the CPU was taken")
+"""
+
+
+def test_tensors_of_the_host_and_shared_gradients(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(ON_BOTH_SIDES)
+    ended = heitu("--chip", "ascend-910b", "--plugin", str(program))
+    assert ended.returncode == 0, ended.stderr[-3000:]
