@@ -24,21 +24,16 @@ RANKS = 2
 LIMIT = 600  # seconds for one program
 
 # What PyTorch itself does on CUDA in another way than on devices of plugins stands before a program for npu:
-# a number is filled into a slice (elsewhere it goes through a tensor on the device), and upsampling is in the
-# list of what autocast computes in float32.
+# a number is filled into a slice, where elsewhere it goes through a tensor on the device.
 PYTORCH_ON_CUDA = """
 import torch
-def _as_on_cuda():
-    assign, interpolate = torch.Tensor.__setitem__, torch.nn.functional.interpolate
+def _as_on_cuda(assign):
     def assign_from_host(self, index, value):
         if isinstance(value, (bool, int, float)) and self.device.type == "npu":
             value = torch.tensor(value, dtype=self.dtype)
         assign(self, index, value)
-    def interpolate_in_float32(input, *args, **kwargs):
-        return interpolate(input.float() if torch.is_autocast_enabled("npu") else input, *args, **kwargs)
-    torch.Tensor.__setitem__ = assign_from_host
-    torch.nn.functional.interpolate = interpolate_in_float32
-_as_on_cuda()
+    return assign_from_host
+torch.Tensor.__setitem__ = _as_on_cuda(torch.Tensor.__setitem__)
 """
 
 # (name, file, arguments, processes)

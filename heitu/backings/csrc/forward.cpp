@@ -166,6 +166,27 @@ std::vector<c10::RegistrationHandleRAII>& registrations() {
   return *handles;
 }
 
+// Autocast on cuda casts for the operators for which the plugin's own does, so that the kernels
+// are those of a program that is written for the plugin.
+template <class Put>
+void follow_autocast(const Put& put) {
+  using c10::DispatchKey;
+  auto& dispatcher = c10::Dispatcher::singleton();
+  const auto product = dispatcher.findOp({"aten::mm", ""});
+  if (!product || !product->hasKernelForDispatchKey(DispatchKey::AutocastPrivateUse1)) return;
+  // That another kernel stood there is known.
+  struct Silent final : c10::WarningHandler {
+    void process(const c10::Warning&) override {}
+  } handler;
+  const c10::WarningUtils::WarningHandlerGuard guard(&handler);
+  for (const auto& name : dispatcher.getAllOpNames()) {
+    const auto op = dispatcher.findOp(name);
+    if (op && op->hasSchema() && op->hasKernelForDispatchKey(DispatchKey::AutocastCUDA) &&
+        !op->hasKernelForDispatchKey(DispatchKey::AutocastPrivateUse1))
+      put(*op, DispatchKey::AutocastCUDA, c10::KernelFunction::makeFallthrough());
+  }
+}
+
 }  // namespace
 
 int install_kernels() {
@@ -197,6 +218,7 @@ int install_kernels() {
     }
   }
   const auto count = static_cast<int>(registrations().size());
+  follow_autocast(put);
   for (const auto& pair : kKeys)
     registrations().push_back(dispatcher.registerFallback(
         pair.cuda, c10::KernelFunction::makeFromBoxedFunction<&fallback>(), "heitu"));

@@ -26,14 +26,12 @@ bool compatible_in_place(const at::Tensor& self, const at::Tensor& from) {
   return self.unsafeGetTensorImpl()->has_compatible_shallow_copy_type(from.key_set());
 }
 
-// PyTorch asks for cuda tensors alone whether cuDNN or MIOpen computes their CTC loss.
-// The plugin does.
-bool other_ctc_loss(const at::Tensor&, const at::Tensor&, at::IntArrayRef, at::IntArrayRef,
-                    int64_t) {
+// Whether cuDNN or MIOpen serve a CTC loss: PyTorch asks it of cuda tensors alone.
+bool no_ctc(const at::Tensor&, const at::Tensor&, at::IntArrayRef, at::IntArrayRef, int64_t) {
   return false;
 }
-bool other_ctc_loss_of_tensors(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                               const at::Tensor&, int64_t) {
+bool no_ctc_of_tensors(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                       int64_t) {
   return false;
 }
 
@@ -47,18 +45,16 @@ std::vector<OwnKernel> own_kernels() {
   kernels.push_back({{"aten::_efficientzerotensor", ""},
                      DispatchKey::CUDA,
                      KernelFunction::makeFromUnboxedFunction(TORCH_FN(efficient_zeros))});
+  for (const char* name : {"aten::_use_cudnn_ctc_loss", "aten::_use_miopen_ctc_loss"}) {
+    kernels.push_back(
+        {{name, ""}, DispatchKey::CUDA, KernelFunction::makeFromUnboxedFunction(TORCH_FN(no_ctc))});
+    kernels.push_back({{name, "Tensor"},
+                       DispatchKey::CUDA,
+                       KernelFunction::makeFromUnboxedFunction(TORCH_FN(no_ctc_of_tensors))});
+  }
   for (const auto key : {DispatchKey::CUDA, DispatchKey::AutogradCUDA})
     kernels.push_back(
         {compatible, key, KernelFunction::makeFromUnboxedFunction(TORCH_FN(compatible_in_place))});
-  for (const auto* name : {"aten::_use_cudnn_ctc_loss", "aten::_use_miopen_ctc_loss"}) {
-    kernels.push_back({{name, ""},
-                       DispatchKey::CUDA,
-                       KernelFunction::makeFromUnboxedFunction(TORCH_FN(other_ctc_loss))});
-    kernels.push_back(
-        {{name, "Tensor"},
-         DispatchKey::CUDA,
-         KernelFunction::makeFromUnboxedFunction(TORCH_FN(other_ctc_loss_of_tensors))});
-  }
   return kernels;
 }
 
