@@ -17,7 +17,8 @@ struct Piece {
 
 class Mesh {
  public:
-  // Waits until all ranks that know `name` are connected. Throws std::runtime_error after five minutes.
+  // Waits until all ranks that know `name` are connected. Throws std::runtime_error after five
+  // minutes.
   Mesh(std::string name, uint32_t rank, uint32_t ranks);
   ~Mesh();
   Mesh(const Mesh&) = delete;
@@ -27,8 +28,8 @@ class Mesh {
   uint32_t rank() const { return rank_; }
   uint32_t ranks() const { return static_cast<uint32_t>(sockets_.size()); }
 
-  // Sends and receives at once, in any order that makes progress. What stays on this rank is copied. Throws
-  // std::runtime_error where another rank has gone.
+  // Sends and receives at once, in any order that makes progress. What stays on this rank is
+  // copied. Throws std::runtime_error where another rank has gone.
   void exchange(std::vector<Piece> sends, std::vector<Piece> receives);
 
  private:

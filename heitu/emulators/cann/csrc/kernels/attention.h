@@ -16,7 +16,7 @@ struct Attention {
   double keep = 1;  // of what dropout leaves
   int64_t before = INT32_MAX, after = INT32_MAX;
   int64_t sparse_mode = 0;
-  int64_t bias_mode = 1;  // 0: the bias is added before scaling
+  int64_t bias_mode = 1;           // 0: the bias is added before scaling
   at::Tensor bias, dropped, mask;  // mask: true where nothing is attended to
   at::Tensor sink;                 // a logit of each head that takes part in the softmax only
   // Ends of the sequences that "TND" has one after the other; else the lengths that count.
