@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -138,3 +141,38 @@ def test_random_numbers_follow_the_seed() -> None:
     assert not torch.equal(first[0], draw()[0] + 1)
     assert sorted(first[2].tolist()) == list(range(10))
     assert 200 < int((first[3] == 0).sum()) < 300
+
+
+def test_a_module_is_copied_and_saved(tmp_path: Path) -> None:
+    module = torch.nn.Linear(4, 4).to("npu")
+    copied = copy.deepcopy(module)
+    torch.save(copied.state_dict(), tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt")
+    assert loaded["weight"].device.type == "npu"
+    assert torch.equal(loaded["weight"], module.weight)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TASK_QUEUE_ENABLE", "0"),
+        ("TASK_QUEUE_ENABLE", "2"),
+        ("PYTORCH_NPU_ALLOC_CONF", "expandable_segments:True"),
+        ("HEITU_CANN_SOC", "Ascend950PR_9599"),
+    ],
+)
+def test_the_plugins_other_ways(variable: str, value: str) -> None:
+    done = run_program(
+        """
+        streams = [torch.npu.Stream() for _ in range(3)]
+        total = torch.zeros(1000, device="npu")
+        torch.npu.synchronize()
+        for stream in streams:
+            with torch.npu.stream(stream):
+                total = total + 1
+            torch.npu.synchronize()
+        print(int(total.sum()), torch.npu.memory_allocated())
+        """,
+        **{variable: value},
+    )
+    assert done.stdout.split()[0] == "3000", done.stderr

@@ -160,7 +160,9 @@ HEITU_EXPORT int aclopCompileAndExecute(const char* name, int inputs, const Tens
   for (int i = 0; i < outputs; ++i) {
     add("out" + std::to_string(i), argument_of(output[i], output_data[i]));
   }
-  for (const auto& [attribute, value] : attributes->values) add(attribute, value);
+  if (attributes != nullptr) {
+    for (const auto& [attribute, value] : attributes->values) add(attribute, value);
+  }
   return launch_graph_operator(name, std::move(parameters), std::move(arguments), stream);
 }
 

@@ -23,6 +23,8 @@ namespace {
 
 constexpr size_t kAlignment = 512;
 constexpr size_t kPage = 4096;
+// Growing segments reserve addresses for a device's whole memory each, and there is one a stream.
+constexpr size_t kAddressesPerByte = 16;
 
 size_t round_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
 
@@ -53,7 +55,9 @@ void on_segmentation_fault(int signal, siginfo_t* info, void* context) {
 // All devices' addresses are one range, so that one addition leads from an address to its pages.
 class Arena {
  public:
-  Arena() : span_(round_up(settings().memory_bytes, kPage) * 2), used_(settings().devices) {
+  Arena()
+      : span_(round_up(settings().memory_bytes, kPage) * kAddressesPerByte),
+        used_(settings().devices) {
     const size_t total = span_ * static_cast<size_t>(settings().devices);
     const int file = memfd_create("heitu-cann", MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, static_cast<off_t>(total)) != 0) throw std::bad_alloc();
