@@ -31,7 +31,8 @@ def check_chips(machine: Machine) -> Iterator[Line]:
     for presence in here:
         yield from _check_presence(presence, machine)
     usable = [presence for presence in here if presence.installed]
-    if len(usable) > 1:
+    named = machine.environment.get("HEITU_BACKING")
+    if len(usable) > 1 and named is None:
         makers = " and ".join(presence.backing.maker for presence in usable)
         choice = f"export HEITU_BACKING={usable[0].backing.name} (or another of them)"
         yield Status.WARN, f"chips of {makers} are present, so `heitu run` does not choose by itself", choice
@@ -41,7 +42,10 @@ def check_chips(machine: Machine) -> Iterator[Line]:
             plugin = f"{backing.plugin} is installed, but there is {presence.evidence} here"
             emulated = next(iter(backing.emulated), None)
             advice = f"heitu run --chip {emulated} --plugin ..." if emulated else ""
-            yield Status.WARN, f"{plugin}; programs run on the emulated device", advice
+            means = (
+                "HEITU_BACKING names it" if backing.name == named else "programs run on the emulated device"
+            )
+            yield Status.WARN, f"{plugin}; {means}", advice
     if not here and not any(presence.installed for presence in found):
         yield Status.PASS, "none present; the cuda device is emulated on the CPU", ""
 
