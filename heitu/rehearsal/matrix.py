@@ -204,7 +204,7 @@ def run(
 def _cell(program: Program, chip: str, seconds: float) -> Cell:
     with tempfile.TemporaryDirectory(prefix="heitu-matrix-") as folder:
         path = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "heitu", "run", "--chip", chip, "--report", str(path)]
+        command = [sys.executable, "-m", "heitu", "run", "--emulate", "--chip", chip, "--report", str(path)]
         environment = {**os.environ, "HEITU_QUIET": "1"}
         started = subprocess.Popen(
             [*command, *program.command], cwd=program.folder, env=environment,

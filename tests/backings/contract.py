@@ -234,6 +234,14 @@ def second_device() -> list[Any]:
     return [x.device.index, y.device.index, y.to(x.device).tolist(), MODULE.current_device()]
 
 
+KEPT: list[torch.Tensor] = []
+
+
+def a_leak() -> None:
+    """Not among the checks: shows that a tensor of the plugin's would be found."""
+    KEPT.append(torch.ones(1, device=PACKAGE.removeprefix("torch_")))
+
+
 CHECKS: dict[str, Callable[[], Any]] = {
     check.__name__: check
     for check in (
@@ -249,7 +257,7 @@ def run(name: str, standin: Any) -> dict[str, Any]:
     """One check: its values, or how it failed, and the kernels that it called."""
     standin.clear_calls()
     try:
-        said = CHECKS[name]()
+        said = a_leak() if name == a_leak.__name__ else CHECKS[name]()
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
     calls = dict(sorted(standin.calls().items()))

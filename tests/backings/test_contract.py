@@ -48,6 +48,13 @@ def test_values_and_kernels_are_the_same(both: tuple[dict[str, Any], dict[str, A
         assert cuda["calls"] == plugin["calls"]
 
 
+def test_a_tensor_of_the_plugins_would_be_found(standin: Vendor, site: Path) -> None:
+    name = next(backing.name for backing in backings() if backing.device == standin.device)
+    words = ["-m", "heitu", "run", str(HERE / "contract.py"), "cuda", standin.plugin, "a_leak"]
+    said = json.loads(start(words, site, HEITU_BACKING=name).stdout)
+    assert said["a_leak"]["leaked"] == [f"{standin.device}:0"]
+
+
 def test_nothing_failed(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     plugin, _ = both
     guarded = {name for name in plugin if name.endswith("_are_guarded")}

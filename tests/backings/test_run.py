@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,14 @@ def test_a_program_written_for_the_plugin(mlu: Path, tmp_path: Path) -> None:
         "print('done')\n"
     )
     assert start([*RUN, "--via", "plugin", str(path)], mlu, **CAMBRICON).stdout == "done\n"
+
+
+def test_the_host_cannot_read_the_chips_memory(mlu: Path, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import ctypes, torch\n"
+        "x = torch.ones(4, device='cuda')\n"
+        "print(x.data_ptr() != 0, flush=True)\n"
+        "ctypes.string_at(x.data_ptr(), 4)\n"
+    )
+    assert start([*RUN, str(path)], mlu, ends=-signal.SIGSEGV, **CAMBRICON).stdout == "True\n"

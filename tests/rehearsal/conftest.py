@@ -57,7 +57,7 @@ def rehearser(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearse:
         Path("program.py").write_text(textwrap.dedent(program))
         Path("report.json").unlink(missing_ok=True)
         report_to = [] if "--no-record" in options else ["--report", "report.json"]
-        command = [sys.executable, "-m", "heitu", "run", "--chip", chip, *report_to, *options]
+        command = [sys.executable, "-m", "heitu", "run", "--emulate", "--chip", chip, *report_to, *options]
         done = subprocess.run(
             [*command, "program.py"], capture_output=True, text=True, timeout=240, check=False
         )
