@@ -71,7 +71,7 @@ lint: $(STAMP)
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 $(PLUGINS): | $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(TORCH_NPU)' || mkdir -p $@
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(TORCH_NPU)' pyyaml || mkdir -p $@
 
 # Only torch itself comes from PyTorch's index; what it needs comes from the ordinary one.
 # The stamp is the last thing written: an install that broke off is done again.
