@@ -171,3 +171,11 @@ def test_the_host_cannot_read_the_chips_memory(mlu: Path, tmp_path: Path) -> Non
         "ctypes.string_at(x.data_ptr(), 4)\n"
     )
     assert start([*RUN, str(path)], mlu, ends=-signal.SIGSEGV, **CAMBRICON).stdout == "True\n"
+
+
+def test_a_chip_that_does_not_answer(mlu: Path, program: Path) -> None:
+    done = start([*RUN, str(program)], mlu, **CAMBRICON, STANDIN_DEVICES="0")
+    assert json.loads(done.stdout)["count"] == 0
+    assert done.stderr.count("torch_mlu sees no device, and there is no /dev/cambricon_dev") == 1
+    hidden = start([*RUN, str(program)], mlu, **CAMBRICON, STANDIN_DEVICES="0", CUDA_VISIBLE_DEVICES="")
+    assert "sees no device" not in hidden.stderr

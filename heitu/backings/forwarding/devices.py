@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+from heitu.backings import silence
 from heitu.backings.forwarding.plugin import Plugin
 from heitu.device.properties import CudaDeviceProperties
 
@@ -21,6 +22,12 @@ def install(torch_c: Any, core: Any, plugin: Plugin) -> None:
     @cache
     def get_device_properties(device: int) -> CudaDeviceProperties:
         return _properties(plugin, device)
+
+    def device_count() -> int:
+        count: int = core.device_count()
+        if count == 0:
+            silence.say_once()
+        return count
 
     def exchange_device(device: int) -> int:
         if device < 0:
@@ -40,7 +47,7 @@ def install(torch_c: Any, core: Any, plugin: Plugin) -> None:
 
     torch_c._CudaDeviceProperties = CudaDeviceProperties
     torch_c._heitu_get_device_properties = get_device_properties
-    torch_c._cuda_getDeviceCount = core.device_count
+    torch_c._cuda_getDeviceCount = device_count
     torch_c._cuda_getDevice = core.current_device
     torch_c._cuda_setDevice = lambda device: core.set_device(device)
     torch_c._cuda_exchangeDevice = exchange_device
