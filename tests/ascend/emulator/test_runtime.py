@@ -176,3 +176,36 @@ def test_the_plugins_other_ways(variable: str, value: str) -> None:
         **{variable: value},
     )
     assert done.stdout.split()[0] == "3000", done.stderr
+
+
+def test_copies_are_checked() -> None:
+    done = run_program(
+        """
+        import ctypes
+        runtime = ctypes.CDLL("libascendcl.so")
+        runtime.aclGetRecentErrMsg.restype = ctypes.c_char_p
+        x = torch.ones(4, device="npu")
+        torch.npu.synchronize()
+        here = (ctypes.c_float * 4)()
+        there = ctypes.c_void_p(x.data_ptr())
+        for kind, size in ((1, 16), (2, 16), (2, 32)):
+            code = runtime.aclrtMemcpy(here, ctypes.c_size_t(16), there, ctypes.c_size_t(size), kind)
+            print(code != 0, runtime.aclGetRecentErrMsg().decode() if code else here[3])
+        """
+    )
+    said = done.stdout.splitlines()
+    assert "the destination is declared to be device memory" in said[0]
+    assert said[1] == "False 1.0"
+    assert "32 bytes into 16 bytes" in said[2]
+
+
+def test_a_captured_stream_cannot_be_waited_for() -> None:
+    x = torch.ones(1, device="npu")
+    stream, graph = torch.npu.Stream(), torch.npu.NPUGraph()
+    with torch.npu.stream(stream):
+        graph.capture_begin()
+        with pytest.raises(RuntimeError):
+            (x + 1).item()
+        graph.capture_end()
+    torch.npu.current_stream().wait_stream(stream)
+    assert (x + 1).item() == 2

@@ -255,10 +255,67 @@ def inference_attention() -> Iterator[Pair]:
     yield got, flat(wanted)[:, :1]
 
 
+def paged_cache() -> Iterator[Pair]:
+    key, value, slots = normal(5, 2, 16), normal(5, 2, 16), torch.tensor([0, 5, 11, 2, 7])
+    wanted = [torch.zeros(3, 4, 2, 16) for _ in range(2)]
+    caches = [each.to("npu") for each in wanted]
+    torch.ops.npu.npu_scatter_pa_kv_cache(key.to("npu"), value.to("npu"), *caches, slots.int().to("npu"))
+    wanted[0].view(12, 2, 16)[slots] = key
+    wanted[1].view(12, 2, 16)[slots] = value
+    yield from zip(caches, wanted, strict=True)
+
+
+def rotary_cache() -> Iterator[Pair]:
+    positions, query, key, cache = torch.tensor([3, 0, 7, 2]), normal(4, 64), normal(4, 32), normal(10, 16)
+    there = [each.to("npu") for each in (positions, query, key, cache)]
+    got = torch.ops.npu.npu_mrope(*there, 16, mrope_section=[0, 0, 0], rotary_mode="half")
+    cos, sin = cache[positions][:, None, :8], cache[positions][:, None, 8:]
+    for one, x in zip(got, (query, key), strict=True):
+        first, second = x.view(4, -1, 16).chunk(2, -1)
+        yield one, torch.cat([first * cos - second * sin, second * cos + first * sin], -1).flatten(1)
+
+
+def quantizing_norm() -> Iterator[Pair]:
+    x, y, weight, scale = (
+        normal(4, 32).half(),
+        normal(4, 32).half(),
+        normal(32).half(),
+        torch.full((32,), 0.05),
+    )
+    there = [each.to("npu") for each in (x, y, weight, scale.half())]
+    got, _, total = torch.ops.npu.npu_add_rms_norm_quant(*there, None)
+    wanted = functional.rms_norm(x.float() + y.float(), (32,), weight.float(), 1e-6)
+    yield total, x.float() + y.float()
+    yield got, torch.round(wanted / scale.half().float()).clamp(-128, 127)
+
+
+def deep_norm() -> Iterator[Pair]:
+    here, there = both(normal(4, 32), normal(4, 32), normal(32), normal(32))
+    wanted = functional.layer_norm(here[0] * 0.3 + here[1], (32,), here[3], here[2], 1e-6)
+    got = torch.ops.npu.npu_deep_norm(*there, 0.3, 1e-6)[2]
+    yield got, wanted
+    yield from slopes(got, there, wanted, here)
+
+
+def fused_matmul() -> Iterator[Pair]:
+    x, weight, more = normal(4, 8).half(), normal(8, 16).half(), normal(4, 16).half()
+    there = [each.to("npu") for each in (x, weight)]
+    exact = x.float() @ weight.float()
+    yield torch.ops.npu.npu_fused_matmul(*there, x3=more.to("npu"), fused_op_type="add"), exact + more.float()
+    yield torch.ops.npu.npu_fused_matmul(*there, fused_op_type="relu"), exact.relu()
+
+
+def group_norm_swish() -> Iterator[Pair]:
+    x, weight, bias = normal(2, 8, 4, 4), normal(8), normal(8)
+    got = torch.ops.npu.npu_group_norm_swish(x.to("npu"), 4, weight.to("npu"), bias.to("npu"))[0]
+    yield got, functional.silu(functional.group_norm(x, 4, weight, bias))
+
+
 CHECKS = (
     rms_norm, add_rms_norm, rotary_half, rotary_interleaved, swiglu, geglu, group_norm_silu, cross_entropy,
     scaled_masked_softmax, batch_norm_stats, gating, routing, permutation, grouped_matmul, quantized_matmul,
     weight_quantized_matmul, quantization, fused_attention, packed_attention, inference_attention,
+    paged_cache, rotary_cache, quantizing_norm, deep_norm, fused_matmul, group_norm_swish,
 )  # fmt: skip
 
 

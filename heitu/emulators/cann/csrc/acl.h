@@ -14,6 +14,8 @@ enum Error : int {
   kInvalidParameter = 107000,
   kInvalidDevice = 107001,
   kNoContext = 107002,
+  kStreamCaptured =
+      107024,  // these two are numbers of our own: the plugin only asks whether it is 0
   kStreamNotCaptured = 107025,
   kUninitialized = 100001,
   kRepeatInitialize = 100002,

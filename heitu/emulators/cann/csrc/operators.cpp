@@ -66,6 +66,11 @@ void execute(const Executor& executor) {
   });
 }
 
+// Whether the caller reads the shapes of results at once.
+bool is_waiting(const Operator& described) {
+  return described.target[0] == ':' && kernels().at(described.target + 1).waits;
+}
+
 }  // namespace
 
 Registration::Registration(const char* name, Kernel kernel, bool waits) {
@@ -85,10 +90,14 @@ int refuse(size_t index) {
 
 int launch(Executor* executor, void* stream) {
   const std::shared_ptr<const Executor> kept(executor);
+  const bool waits = is_waiting(kOperators[kept->index]);
+  if (waits && stream_of(stream).capture()) {
+    return fail(kStreamCaptured,
+                std::string(kOperators[kept->index].name) + " cannot be captured: it waits");
+  }
   ++counts[kept->index];
   stream_of(stream).submit([kept] { execute(*kept); });
-  const char* target = kOperators[kept->index].target;
-  if (target[0] != ':' || !kernels().at(target + 1).waits) return kSuccess;
+  if (!waits) return kSuccess;
   stream_of(stream).synchronize(-1);
   return report(stream_of(stream));
 }

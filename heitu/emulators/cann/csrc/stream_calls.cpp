@@ -15,6 +15,10 @@ namespace {
 
 Event& event_of(void* handle) { return *static_cast<Event*>(handle); }
 
+int refuse_while_captured() {
+  return fail(kStreamCaptured, "a stream that is captured cannot be waited for");
+}
+
 // A recording is known by its address from the begin of the capture until it is destroyed.
 std::mutex graphs_mutex;
 std::map<void*, std::shared_ptr<Graph>> graphs;
@@ -39,6 +43,7 @@ HEITU_EXPORT int aclrtDestroyStreamForce(void* stream) { return aclrtDestroyStre
 
 HEITU_EXPORT int aclrtSynchronizeStreamWithTimeout(void* handle, int32_t milliseconds) {
   Stream& stream = stream_of(handle);
+  if (stream.capture()) return refuse_while_captured();
   if (!stream.synchronize(milliseconds)) {
     return fail(kStreamSyncTimeout,
                 "the stream was not done within " + std::to_string(milliseconds) + " ms");
