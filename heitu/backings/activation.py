@@ -37,9 +37,16 @@ def install(backing: Backing, *, over_emulator: bool, via: str | None) -> None:
         HeituError: torch is already imported, or a library cannot be built.
     """
     visible_devices.agree(backing, os.environ)
+    emulator: Any = importlib.import_module(backing.emulator) if over_emulator else None
     if via is not None:
         modules = [backing.plugin, *([backing.shim] if via == VENDOR_SHIM else [])]
-        sys.meta_path.insert(0, AroundImport("torch", _put_off_autoload, lambda _: _import(modules)))
+
+        def bring(_: ModuleType) -> None:
+            if over_emulator and backing.plugin in sys.modules:  # it is what imports torch
+                emulator.activate()
+            _import(modules)
+
+        sys.meta_path.insert(0, AroundImport("torch", _put_off_autoload, bring))
     else:
         from heitu.backings.forwarding import library
         from heitu.backings.forwarding.activation import install as forward
@@ -47,7 +54,6 @@ def install(backing: Backing, *, over_emulator: bool, via: str | None) -> None:
 
         forward(backing, library_file(library()))
     if over_emulator:
-        emulator: Any = importlib.import_module(backing.emulator)
         sys.meta_path.insert(0, AroundImport(backing.plugin, lambda _: emulator.activate(), _nothing))
 
 

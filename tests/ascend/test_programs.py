@@ -96,3 +96,11 @@ def test_tensors_of_the_host_and_shared_gradients(tmp_path: Path) -> None:
     program.write_text(ON_BOTH_SIDES)
     ended = heitu("--chip", "ascend-910b", "--plugin", str(program))
     assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def test_the_plugin_may_be_imported_before_torch() -> None:
+    ended = heitu(
+        "--chip", "ascend-910b", "--plugin", "--via", "plugin",
+        "-c", "import torch_npu\nimport torch\nprint(torch.ones(2, device='npu').sum().item())",
+    )  # fmt: skip
+    assert ended.stdout.strip() == "2.0", ended.stderr[-3000:]
