@@ -21,12 +21,12 @@ test: lint
 	$(BIN)/python -m pytest tests/unit
 	$(BIN)/heitu run -m pytest tests/device
 	$(BIN)/python -m pytest tests/rehearsal
-	$(BIN)/python -m pytest tests/backings
+	$(BIN)/python -m pytest -n 2 tests/backings
 	@$(MAKE) --no-print-directory test-ascend
 
 # The real torch_npu over the emulated CANN; the wheel is 44 MB, and where it is not to be had the tests are skipped.
 test-ascend: $(STAMP) $(PLUGINS)
-	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(BIN)/python -m pytest tests/ascend
+	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(BIN)/python -m pytest -n 2 tests/ascend
 
 # What takes long: other people's models, and PyTorch's whole operator database (writes docs/conformance.*).
 test-full: test sanitize
