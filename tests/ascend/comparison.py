@@ -41,7 +41,7 @@ Program = tuple[str, Path, tuple[str, ...], int]
 
 
 def programs() -> list[Program]:
-    """Those of the matrix, and those of two processes."""
+    """Those of the matrix, and those beside, of which some are run by torchrun."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -51,7 +51,8 @@ def programs() -> list[Program]:
     for name, command in listed.items():
         file, *arguments = command.split()
         found.append((name, MATRIX / file, tuple(arguments), 1))
-    found += [(path.stem, path, (), RANKS) for path in sorted(PROGRAMS.glob("*.py"))]
+    for path in sorted(PROGRAMS.glob("*.py")):
+        found.append((path.stem, path, (), RANKS if "torchrun" in path.read_text("utf-8") else 1))
     return found
 
 
