@@ -127,7 +127,17 @@ class AtenCall {
     }
     torch::jit::Stack stack;
     for (size_t i = 0; i < parameters.size(); ++i) stack.push_back(value(given[i], parameters[i]));
-    handle_.callBoxed(stack);
+    const torch::jit::Stack before = stack;
+    try {
+      handle_.callBoxed(stack);
+    } catch (const c10::Error&) {
+      // The CPU has no such kernel for 16 bits, or none that mixes them with 32; the chip has.
+      stack = widened(before);
+      if (stack.empty()) throw;
+      const torch::jit::Stack wide = stack;
+      handle_.callBoxed(stack);
+      write_back(wide, before);
+    }
     put_results(stack);
   }
 
@@ -148,6 +158,31 @@ class AtenCall {
     if (word.front() == '^') return call_.tensor(std::stoul(word.substr(1))).to(at::kLong);
     if (word.front() != '#') return literal(word);
     return Converter(call_).convert(std::stoul(word.substr(1)), *parameter.type());
+  }
+
+  // The arguments with float32 in the place of 16 bits; nothing if there are none of 16 bits.
+  static torch::jit::Stack widened(const torch::jit::Stack& given) {
+    torch::jit::Stack wide;
+    bool any = false;
+    for (const auto& value : given) {
+      const bool narrow = value.isTensor() && (value.toTensor().scalar_type() == at::kHalf ||
+                                               value.toTensor().scalar_type() == at::kBFloat16);
+      wide.push_back(narrow ? c10::IValue(value.toTensor().to(at::kFloat)) : value);
+      any = any || narrow;
+    }
+    return any ? wide : torch::jit::Stack();
+  }
+
+  // What an operator in place did to a copy.
+  void write_back(const torch::jit::Stack& wide, const torch::jit::Stack& given) const {
+    const auto& parameters = handle_.schema().arguments();
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const auto* alias = parameters[i].alias_info();
+      if (alias != nullptr && alias->isWrite() && given[i].isTensor() &&
+          !wide[i].toTensor().is_same(given[i].toTensor())) {
+        given[i].toTensor().copy_(wide[i].toTensor());
+      }
+    }
   }
 
   void put_results(const torch::jit::Stack& stack) const {

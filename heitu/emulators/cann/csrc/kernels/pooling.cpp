@@ -34,15 +34,16 @@ HEITU_KERNEL(avg_pool2d_backward) {
                                    call.ints(4), call.flag(5), call.flag(6), divisor_of(call, 7)));
 }
 
+// In float32: the CPU averages no volumes of 16 bits.
 HEITU_KERNEL(avg_pool3d) {
-  call.put(7, at::avg_pool3d(call.tensor(0), call.ints(1), call.ints(2), call.ints(3), call.flag(4),
-                             call.flag(5), divisor_of(call, 6)));
+  call.put(7, at::avg_pool3d(call.tensor(0).to(at::kFloat), call.ints(1), call.ints(2),
+                             call.ints(3), call.flag(4), call.flag(5), divisor_of(call, 6)));
 }
 
 HEITU_KERNEL(avg_pool3d_backward) {
-  call.put(8,
-           at::avg_pool3d_backward(call.tensor(0), call.tensor(1), call.ints(2), call.ints(3),
-                                   call.ints(4), call.flag(5), call.flag(6), divisor_of(call, 7)));
+  call.put(8, at::avg_pool3d_backward(call.tensor(0).to(at::kFloat), call.tensor(1).to(at::kFloat),
+                                      call.ints(2), call.ints(3), call.ints(4), call.flag(5),
+                                      call.flag(6), divisor_of(call, 7)));
 }
 
 // The mask's layout is the chip's own and nobody else reads it; the backward finds the places
