@@ -178,6 +178,23 @@ def outcomes(file: Path, name: str) -> Iterator[Record]:
             return
 
 
+def table(records: list[Record]) -> list[str]:
+    """Two tables as Markdown: what came of the tests of each folder, and why tests failed."""
+    lines = [
+        "| folder | files | tests | passed | skipped by themselves | failed |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for folder in sorted({each.file.split("/")[0] for each in records}):
+        here = [each for each in records if each.file.split("/")[0] == folder]
+        files = len({each.file for each in here})
+        counts = Counter(each.outcome for each in here)
+        tests = f"{len(here)} | {counts[PASSED]} | {counts[SKIPPED]} | {counts[FAILED]}"
+        lines.append(f"| {folder} | {files} | {tests} |")
+    lines += ["", "| why a test failed | tests |", "|---|---:|"]
+    reasons = Counter(each.reason for each in records if each.outcome == FAILED)
+    return lines + [f"| {reason} | {count} |" for reason, count in reasons.most_common()]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of tests, or files")
@@ -187,24 +204,18 @@ def main() -> int:
     os.environ.setdefault("ASCEND_LAUNCH_BLOCKING", "1")  # a failing kernel is told by its own call
     import torch_npu.testing.testcase  # noqa: F401
 
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
+    found: list[Record] = []
     until = time.monotonic() + asked.seconds
     for folder in asked.folders:
-        files = sorted(folder.rglob("test_*.py")) if folder.is_dir() else [folder]
-        for file in files:
+        for file in sorted(folder.rglob("test_*.py")) if folder.is_dir() else [folder]:
             if time.monotonic() > until:
                 break
-            counts["files"] += 1
-            name = str(file.relative_to(folder.parent))
-            for record in outcomes(file.resolve(), name):
-                counts[record.outcome if record.test else "unread files"] += 1
-                if record.outcome == FAILED:
-                    reasons[record.reason] += 1
+            for record in outcomes(file.resolve(), str(file.relative_to(folder.parent))):
+                found.append(record)
                 if asked.records is not None:
                     with asked.records.open("a", encoding="utf-8") as lines:
                         lines.write(json.dumps(asdict(record)) + "\n")
-    print(json.dumps({"counts": counts, "reasons": dict(reasons.most_common())}, indent=1))
+    print("\n".join(table(found)))
     return 0
 
 
