@@ -39,7 +39,12 @@ HEITU_KERNEL(graph_Sigmoid) { out(call, at::sigmoid(in(call, 0))); }
 HEITU_KERNEL(graph_Swish) { out(call, at::silu(in(call, 0))); }
 HEITU_KERNEL(graph_Relu) { out(call, at::relu(in(call, 0))); }
 HEITU_KERNEL(graph_Tanh) { out(call, at::tanh(in(call, 0))); }
+HEITU_KERNEL(graph_Equal) { out(call, in(call, 0) == in(call, 1)); }
+HEITU_KERNEL(graph_NotEqual) { out(call, in(call, 0) != in(call, 1)); }
 HEITU_KERNEL(graph_Greater) { out(call, in(call, 0) > in(call, 1)); }
+HEITU_KERNEL(graph_GreaterEqual) { out(call, in(call, 0) >= in(call, 1)); }
+HEITU_KERNEL(graph_Less) { out(call, in(call, 0) < in(call, 1)); }
+HEITU_KERNEL(graph_LessEqual) { out(call, in(call, 0) <= in(call, 1)); }
 
 HEITU_KERNEL(graph_ReduceSum) {
   out(call, in(call, 0).sum(numbers(in(call, 1)), call.flag(call.index("keep_dims"))));
