@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed
 # Vendors' plugins lie beside the environment, not in it: `import torch` would import them.
 PLUGINS := $(VENV)/plugins
 TORCH_NPU ?= torch_npu==2.13.0
+# Every operator of the emulated CANN against the CPU, in every dtype: left to make test-full.
+SLOW_ASCEND := test_operators.py test_variants.py
 CXX_SOURCES = $(shell find heitu tests -name '*.cpp' -o -name '*.h')
 
 .PHONY: demo test test-ascend test-full ascend matrix estimates sanitize headers bench lint clean
@@ -26,12 +28,15 @@ test: lint
 
 # The real torch_npu over the emulated CANN; the wheel is 44 MB, and where it is not to be had the tests are skipped.
 test-ascend: $(STAMP) $(PLUGINS)
-	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(BIN)/python -m pytest -n 2 tests/ascend
+	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(BIN)/python -m pytest -n 2 tests/ascend \
+	    $(SLOW_ASCEND:%=--ignore=tests/ascend/emulator/%)
 
 # What takes long: other people's models, and PyTorch's whole operator database (writes docs/conformance.*).
 test-full: test sanitize
 	$(BIN)/heitu run -m pytest tests/full
 	$(BIN)/python -m tests.full.opinfo_sweep --fresh
+	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 \
+	    $(BIN)/python -m pytest $(SLOW_ASCEND:%=tests/ascend/emulator/%)
 	$(MAKE) ascend
 
 # Programs written for cuda through Heitu, against the same for npu; takes transformers.
