@@ -55,7 +55,7 @@ BACKING = Backing(
         "ascend-950pr": "Ascend950PR_9579",
         "ascend-950dt": "Ascend950DT_9591",
     },
-    install="pip install --no-deps torch_npu=={torch}",
+    install="pip install --no-deps torch_npu=={torch} pyyaml",
     pairings=PAIRINGS,
     triton=(TritonBuild("triton-ascend"),),  # triton-lang/triton-ascend#306, PR#395, 2026-11-22
 )
