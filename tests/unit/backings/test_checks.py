@@ -50,7 +50,7 @@ def test_a_chip_and_its_plugin(fake: FakeMachine) -> None:
 def test_a_chip_without_its_plugin(fake: FakeMachine) -> None:
     fake.node(NODE)
     status, found, advice = only(check_chips, fake)
-    assert (status, advice) == (Status.FAIL, "pip install --no-deps torch_npu==2.13.0")
+    assert (status, advice) == (Status.FAIL, "pip install --no-deps torch_npu==2.13.0 pyyaml")
     assert "torch_npu is not installed" in found
 
 
