@@ -70,6 +70,7 @@ PYBIND11_MODULE(heitu_forwarding, m) {
         static_cast<c10::DeviceIndex>(index));
   });
   m.def("in_bad_fork", [] { return bad_fork; });
+  m.def("initialised", [] { return initialised; });
   m.def("note_initialised", [] {
     if (initialised) return;
     initialised = true;

@@ -5,12 +5,16 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from typing import Any
 
 from heitu.rehearsal.frames import here
 from heitu.settings import settings
 
 MOST = 5  # lines of each kind
+# Seconds in which the autograd engine's threads may still free Python objects of the last backward pass:
+# PyTorch aborts if one of them asks for Python's lock when Python has ended.
+GRACE = 0.1
 _HEADS = {
     "host": "{count} {operators} ran on the CPU, with copies: {package} has no kernel for {them}",
     "narrowed": "{package} gave another dtype than was asked for in {count} {operators}",
@@ -21,7 +25,15 @@ def install(core: Any, package: str) -> None:
     """Has it said when this process ends, in a few lines on stderr."""
     core.set_place(_place)
     process = os.getpid()
-    atexit.register(lambda: say(core.notes(), package) if os.getpid() == process else None)
+
+    def end() -> None:
+        if os.getpid() != process:
+            return
+        if core.initialised():
+            time.sleep(GRACE)
+        say(core.notes(), package)
+
+    atexit.register(end)
 
 
 def say(notes: list[tuple[str, str, str, str, int]], package: str) -> None:
