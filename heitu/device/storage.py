@@ -7,6 +7,7 @@ only in a CUDA build; the rest of the class works on any device.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -22,8 +23,13 @@ def install(torch_c: Any, core: ModuleType) -> None:
     torch_c._cuda_ipc_collect = core.collect_sent
 
 
-def patch(torch: Any, core: ModuleType) -> None:
-    """Lets torch.UntypedStorage be made, resized and shared on cuda."""
+def allow_on_cuda(torch: Any, make: Callable[[int, int], Any], resize: Callable[[Any, int], None]) -> None:
+    """Lets torch.UntypedStorage be made and resized on cuda.
+
+    Args:
+        make: gives a storage of so many bytes on the device of that index, -1: the current one.
+        resize: gives a storage memory of so many bytes.
+    """
     storage_class = torch.UntypedStorage
     base = torch._C.StorageBase
 
@@ -37,9 +43,9 @@ def patch(torch: Any, core: ModuleType) -> None:
         index = -1 if device.index is None else device.index
         torch.cuda._lazy_init()
         if len(args) == 1 and isinstance(args[0], int) and args[0] >= 0 and not kwargs:
-            return core.new_storage(args[0], index)
+            return make(args[0], index)
         host = base.__new__(cls, *args, **kwargs)  # takes a sequence's values, or refuses the arguments
-        return core.new_storage(host.nbytes(), index).copy_(host)
+        return make(host.nbytes(), index).copy_(host)
 
     def resize_(self: Any, size: int) -> Any:
         if self.device.type != "cuda":
@@ -48,8 +54,17 @@ def patch(torch: Any, core: ModuleType) -> None:
             raise RuntimeError(f"resize_ expects an int, but got {type(size).__name__}")
         if size < 0:
             raise RuntimeError(f"Requested storage size ({size}) cannot be represented as a size_t")
-        core.resize_storage(self, size)
+        resize(self, size)
         return self
+
+    replace(storage_class, "__new__", staticmethod(new))
+    replace(storage_class, "resize_", resize_)
+
+
+def patch(torch: Any, core: ModuleType) -> None:
+    """Lets torch.UntypedStorage be made, resized and shared on cuda."""
+    storage_class = torch.UntypedStorage
+    allow_on_cuda(torch, core.new_storage, core.resize_storage)
 
     def share(self: Any) -> tuple[Any, ...]:
         if self.device.type != "cuda":
@@ -87,8 +102,6 @@ def patch(torch: Any, core: ModuleType) -> None:
     def release(counter: bytes, index: int) -> None:
         core.release_sent((*_COUNTER.unpack(counter), index))
 
-    replace(storage_class, "__new__", staticmethod(new))
-    replace(storage_class, "resize_", resize_)
     replace(storage_class, "_share_cuda_", share)
     replace(storage_class, "_new_shared_cuda", staticmethod(receive))
     replace(storage_class, "_release_ipc_counter_cuda", staticmethod(release))

@@ -10,6 +10,7 @@ from heitu.collectives.comm import COPIES
 from heitu.device import legacy_types
 from heitu.device.patches import replace
 from heitu.device.runtime import CUDA_VERSION
+from heitu.device.storage import allow_on_cuda
 
 # Plugins replace these by functions that know their own device alone and fail on cuda's storages.
 KEPT = (
@@ -47,38 +48,7 @@ def apply(torch: Any, core: Any) -> None:
     queued = torch.cuda._queued_calls
     # Capabilities of other makers' chips mean nothing to torch's check of what it was compiled for.
     queued[:] = [call for call in queued if call[0] is not torch.cuda._check_capability]
-    _patch_storage(torch, core)
+    allow_on_cuda(
+        torch, lambda size, index: core.new_memory(size, index).untyped_storage(), core.resize_storage
+    )
     legacy_types.patch(torch, core)
-
-
-def _patch_storage(torch: Any, core: Any) -> None:
-    """Lets torch.UntypedStorage be made and resized on cuda."""
-    storage_class = torch.UntypedStorage
-    base = torch._C.StorageBase
-
-    def is_cuda(device: object) -> bool:
-        return device is not None and torch.device(device).type == "cuda"
-
-    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
-        if not is_cuda(kwargs.get("device")):
-            return base.__new__(cls, *args, **kwargs)
-        device = torch.device(kwargs.pop("device"))
-        index = -1 if device.index is None else device.index
-        torch.cuda._lazy_init()
-        if len(args) == 1 and isinstance(args[0], int) and args[0] >= 0 and not kwargs:
-            return core.new_memory(args[0], index).untyped_storage()
-        host = base.__new__(cls, *args, **kwargs)  # takes a sequence's values, or refuses the arguments
-        return core.new_memory(host.nbytes(), index).untyped_storage().copy_(host)
-
-    def resize_(self: Any, size: int) -> Any:
-        if self.device.type != "cuda":
-            return base.resize_(self, size)
-        if not isinstance(size, int):
-            raise RuntimeError(f"resize_ expects an int, but got {type(size).__name__}")
-        if size < 0:
-            raise RuntimeError(f"Requested storage size ({size}) cannot be represented as a size_t")
-        core.resize_storage(self, size)
-        return self
-
-    replace(storage_class, "__new__", staticmethod(new))
-    replace(storage_class, "resize_", resize_)
