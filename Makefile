@@ -23,7 +23,7 @@ test: lint
 	$(BIN)/python -m pytest tests/unit
 	$(BIN)/heitu run -m pytest tests/device
 	$(BIN)/python -m pytest tests/rehearsal
-	$(BIN)/python -m pytest -n 2 tests/backings
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/backings
 	@$(MAKE) --no-print-directory test-ascend
 
 # The real torch_npu over the emulated CANN; the wheel is 44 MB, and where it is not to be had the tests are skipped.

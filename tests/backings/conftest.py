@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -20,16 +21,24 @@ os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session", params=[vendor.device for vendor in VENDORS])
+# Not fixtures of the session: where workers share the tests, pytest 9.2 hands on those of the former vendor.
+@functools.cache
+def package(device: str, folder: Path) -> Path:
+    """That vendor's package, written once in a worker."""
+    return write_package(folder / device, vendor(device))
+
+
+# What is compiled or run once for a vendor is so in one worker.
+@pytest.fixture(params=[pytest.param(v.device, marks=pytest.mark.xdist_group(v.device)) for v in VENDORS])
 def standin(request: pytest.FixtureRequest) -> Vendor:
     """Each vendor in turn."""
     return vendor(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def site(standin: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH with that vendor's package."""
-    return write_package(tmp_path_factory.mktemp(standin.device), standin)
+    return package(standin.device, tmp_path_factory.getbasetemp())
 
 
 def start(

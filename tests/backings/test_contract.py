@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,20 @@ def checks() -> list[str]:
     return [node.id for node in ast.walk(table.value.generators[0].iter) if isinstance(node, ast.Name)]  # type: ignore[union-attr]
 
 
-@pytest.fixture(scope="module")
+@functools.cache
+def said_by_both(device: str, plugin: str, site: Path) -> tuple[str, str]:
+    name = next(backing.name for backing in backings() if backing.device == device)
+    program = str(HERE / "contract.py")
+    on_plugin = start([program, device, plugin], site)
+    on_cuda = start(["-m", "heitu", "run", program, "cuda", plugin], site, HEITU_BACKING=name)
+    return on_plugin.stdout, on_cuda.stdout
+
+
+@pytest.fixture
 def both(standin: Vendor, site: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What contract.py says for the plugin's device, and for cuda."""
-    name = next(backing.name for backing in backings() if backing.device == standin.device)
-    program = str(HERE / "contract.py")
-    plugin = start([program, standin.device, standin.plugin], site)
-    cuda = start(["-m", "heitu", "run", program, "cuda", standin.plugin], site, HEITU_BACKING=name)
-    return json.loads(plugin.stdout), json.loads(cuda.stdout)
+    plugin, cuda = said_by_both(standin.device, standin.plugin, site)
+    return json.loads(plugin), json.loads(cuda)
 
 
 @pytest.mark.parametrize("check", checks())

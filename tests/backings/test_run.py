@@ -30,7 +30,7 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mlu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stand-in for torch_mlu, which `import torch` would load by itself."""
     return write_package(tmp_path_factory.mktemp("mlu"), vendor("mlu"), autoload=True)

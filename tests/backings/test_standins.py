@@ -11,7 +11,7 @@ from tests.standins.packages import vendor
 from tests.standins.vendors import Vendor
 
 
-@pytest.fixture(scope="session", params=["npu", "gcu"])
+@pytest.fixture(params=["npu", "gcu"])
 def standin(request: pytest.FixtureRequest) -> Vendor:
     """The one with the longest list of operators and names, and one with the shortest."""
     return vendor(request.param)
