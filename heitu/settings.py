@@ -60,6 +60,14 @@ def parse_memory(text: str) -> int:
     return size
 
 
+def parse_delay(text: str) -> int:
+    """Microseconds, up to a second."""
+    delay = int(text) if text.strip().isdigit() else -1
+    if not 0 <= delay <= 1_000_000:
+        raise ValueError("expected microseconds from 0 to 1000000")
+    return delay
+
+
 def parse_directory(text: str) -> Path:
     """A directory, absolute or below the home directory."""
     path = Path(text).expanduser()
@@ -192,6 +200,12 @@ class Settings:
     )
     cann_version = Setting[str | None](
         "HEITU_CANN_VERSION", None, parse_name, "the CANN that the emulator claims to be; unset: 9.0.0"
+    )
+    cann_delay = Setting[int | None](
+        "HEITU_CANN_DELAY",
+        None,
+        parse_delay,
+        "microseconds by which streams of the CANN emulator are late at most, at random; unset: 0",
     )
     dry = Setting("HEITU_DRY", False, parse_flag, "1: rehearse without the values of large tensors")
     cache_dir = Setting[Path | None](

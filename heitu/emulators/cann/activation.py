@@ -6,6 +6,7 @@ What is emulated is read from the environment when a program first asks for it:
 - HEITU_CANN_DEVICES: how many there are (1; under a launcher, as many as it starts processes here)
 - HEITU_CANN_MEMORY: bytes of memory of each (64 GiB)
 - HEITU_CANN_VERSION: of the toolkit (9.0.0)
+- HEITU_CANN_DELAY: by how many microseconds a stream's tasks are late at most, at random (0)
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ const Settings& settings() {
       static_cast<int>(number_of("HEITU_CANN_DEVICES", number_of("LOCAL_WORLD_SIZE", 1))),
       number_of("HEITU_CANN_MEMORY", size_t{64} << 30),
       text_of("HEITU_CANN_VERSION", "9.0.0"),
+      number_of("HEITU_CANN_DELAY", 0),
   };
   return read;
 }

@@ -11,6 +11,7 @@ struct Settings {
   int devices;          // HEITU_CANN_DEVICES, or LOCAL_WORLD_SIZE
   size_t memory_bytes;  // HEITU_CANN_MEMORY, of one device
   std::string version;  // HEITU_CANN_VERSION, of the toolkit
+  size_t delay;         // HEITU_CANN_DELAY, in microseconds, the longest before a task of a stream
 };
 
 const Settings& settings();

@@ -6,8 +6,11 @@
 #include <atomic>
 #include <cstdio>
 #include <map>
+#include <random>
 #include <stdexcept>
 #include <thread>
+
+#include "settings.h"
 
 namespace heitu::cann {
 
@@ -31,6 +34,9 @@ Stream::Stream(int device, uint32_t) : device_(device), state_(std::make_shared<
 
 void Stream::work(std::shared_ptr<State> state) {
   pthread_setname_np(pthread_self(), "npu-stream");
+  // Streams that are late by turns: what no event orders comes in another order each time.
+  std::minstd_rand random(std::random_device{}());
+  std::uniform_int_distribution<size_t> delay(0, settings().delay);
   std::unique_lock<std::mutex> lock(state->mutex);
   while (true) {
     state->arrived.wait(lock, [&] { return !state->waiting.empty() || state->retired; });
@@ -38,6 +44,7 @@ void Stream::work(std::shared_ptr<State> state) {
     Task task = std::move(state->waiting.front());
     state->waiting.pop_front();
     lock.unlock();
+    if (delay.max() > 0) std::this_thread::sleep_for(std::chrono::microseconds(delay(random)));
     std::string failure;
     try {
       task();
