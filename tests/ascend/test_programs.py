@@ -9,7 +9,7 @@ import pytest
 from tests.ascend.comparison import compare, heitu, programs
 
 pytestmark = pytest.mark.usefixtures("torch_npu")
-QUICK = ("gpt", "ddp")  # fsdp2: its numbers on npu vary from run to run (docs/ascend.md)
+QUICK = ("gpt", "ddp", "fsdp2")
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -31,6 +31,42 @@ def test_streams_do_not_wait_for_each_other() -> None:
     assert done.stdout.split("\n")[0] == "[0.0, 0.0, 0.0, 0.0] [1.0, 1.0, 1.0, 1.0]", done.stderr
 
 
+def test_who_waits_for_an_event_does_not_go_when_it_is_recorded_anew() -> None:
+    done = run_program(
+        f"""
+        x, y = torch.zeros(4, device="npu"), torch.ones(4, device="npu")
+        slow, waiting, idle = (torch.npu.Stream() for _ in range(3))
+        event = torch.npu.Event()
+        torch.npu.synchronize()
+        with torch.npu.stream(slow):
+            torch.npu._sleep({LATE})
+            x.copy_(y)
+        event.record(slow)
+        waiting.wait_event(event)
+        event.record(idle)
+        with torch.npu.stream(waiting):
+            seen = x.clone()
+        torch.npu.synchronize()
+        print(seen.tolist())
+        """
+    )
+    assert done.stdout.split("\n")[0] == "[1.0, 1.0, 1.0, 1.0]", done.stderr
+
+
+def test_streams_are_late_by_as_much_as_was_asked_for() -> None:
+    program = """
+        import time
+        x = torch.zeros(4, device="npu")
+        torch.npu.synchronize()
+        start = time.perf_counter()
+        for _ in range(20):
+            x.add_(1)
+        torch.npu.synchronize()
+        print(time.perf_counter() - start)
+        """
+    assert float(run_program(program, HEITU_CANN_DELAY="100000").stdout) > 0.3
+
+
 def test_a_kernel_runs_after_the_call_returned() -> None:
     done = run_program(
         f"""

@@ -116,58 +116,64 @@ std::shared_ptr<Graph> Stream::capture() {
 }
 
 void Event::record(Stream& stream) {
-  if (auto graph = stream.capture()) {
+  auto record = std::make_shared<Record>();
+  const auto graph = stream.capture();
+  if (graph) {
     // Order within a recording is that of submission; what matters is which streams belong to it.
-    std::lock_guard<std::mutex> lock(state_->mutex);
-    state_->capture = graph;
-    return;
+    record->capture = graph;
+    record->done = true;
   }
-  uint64_t version;
   {
-    std::lock_guard<std::mutex> lock(state_->mutex);
-    version = ++state_->recorded;
-    state_->capture.reset();
+    std::lock_guard<std::mutex> lock(mutex_);
+    last_ = record;
   }
-  stream.submit([state = state_, version] {
-    std::lock_guard<std::mutex> lock(state->mutex);
-    state->completed = std::max(state->completed, version);
-    state->nanoseconds = static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
-                                               std::chrono::nanoseconds(1));
-    state->reached.notify_all();
+  if (graph) return;
+  stream.submit([record] {
+    std::lock_guard<std::mutex> lock(record->mutex);
+    record->done = true;
+    record->nanoseconds = static_cast<uint64_t>(
+        std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+    record->reached.notify_all();
   });
+}
+
+void Event::Record::wait() {
+  std::unique_lock<std::mutex> lock(mutex);
+  reached.wait(lock, [&] { return done; });
+}
+
+std::shared_ptr<Event::Record> Event::last() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return last_;
 }
 
 void Event::wait(Stream& stream) {
-  uint64_t version;
-  {
-    std::lock_guard<std::mutex> lock(state_->mutex);
-    if (auto graph = state_->capture.lock()) {
-      stream.set_capture(graph);
-      return;
-    }
-    version = state_->recorded;
+  const auto record = last();
+  if (!record) return;
+  if (auto graph = record->capture.lock()) {
+    stream.set_capture(graph);
+    return;
   }
   if (stream.capture()) return;
-  stream.submit([state = state_, version] {
-    std::unique_lock<std::mutex> lock(state->mutex);
-    state->reached.wait(lock, [&] { return state->completed >= version; });
-  });
+  stream.submit([record] { record->wait(); });
 }
 
 void Event::synchronize() {
-  std::unique_lock<std::mutex> lock(state_->mutex);
-  const uint64_t version = state_->recorded;
-  state_->reached.wait(lock, [&] { return state_->completed >= version; });
+  if (const auto record = last()) record->wait();
 }
 
 bool Event::complete() {
-  std::lock_guard<std::mutex> lock(state_->mutex);
-  return state_->completed == state_->recorded;
+  const auto record = last();
+  if (!record) return true;
+  std::lock_guard<std::mutex> lock(record->mutex);
+  return record->done;
 }
 
 uint64_t Event::nanoseconds() {
-  std::lock_guard<std::mutex> lock(state_->mutex);
-  return state_->nanoseconds;
+  const auto record = last();
+  if (!record) return 0;
+  std::lock_guard<std::mutex> lock(record->mutex);
+  return record->nanoseconds;
 }
 
 namespace {

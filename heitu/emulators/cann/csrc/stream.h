@@ -62,15 +62,19 @@ class Event {
   uint64_t nanoseconds();
 
  private:
-  struct State {
+  // One record, which waits keep: another one, on any stream, does not end them.
+  struct Record {
     std::mutex mutex;
     std::condition_variable reached;
-    uint64_t recorded = 0;
-    uint64_t completed = 0;
+    bool done = false;
     uint64_t nanoseconds = 0;
     std::weak_ptr<Graph> capture;
+    void wait();
   };
-  std::shared_ptr<State> state_ = std::make_shared<State>();
+  std::shared_ptr<Record> last();
+
+  std::mutex mutex_;
+  std::shared_ptr<Record> last_;  // none: never recorded
 };
 
 // The stream that a null handle stands for.
