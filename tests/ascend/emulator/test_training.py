@@ -64,7 +64,7 @@ TOKENS, PIXELS = torch.randint(0, 50, (2, 12)), torch.randn(2, 3, 32, 32)
 @pytest.mark.parametrize(
     ("model", "batch"),
     [(Attention, TOKENS), (Recurrent, TOKENS), (Images, PIXELS)],
-    ids=lambda m: str(m)[-20:],
+    ids=["attention", "recurrent", "images"],
 )
 @pytest.mark.parametrize("optimizer", ["adamw-fused", "adamw", "sgd-scaled"])
 def test_losses_are_those_of_the_cpu(model: type[nn.Module], batch: torch.Tensor, optimizer: str) -> None:
