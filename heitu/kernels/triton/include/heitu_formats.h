@@ -1,17 +1,16 @@
 // Number formats narrower than float32, as the bits that lie in memory, and conversions to integers
 // as NVIDIA's PTX makes them. Branch-free, so that a compiler vectorises the loop around a call.
 //
-// Names: ht_<from>_to_<to>[_rtz][_sat]. Without a suffix a conversion rounds to nearest, ties to
-// even; _rtz rounds toward zero. Formats, with the name MLIR has for them, and Triton's where
-// another:
+// Names: ht_<from>_to_<to>[_rtz]. Without a suffix a conversion rounds to nearest, ties to
+// even; _rtz rounds toward zero. Formats, by the end of MLIR's name, and what Triton calls them:
 //   bf16, f16
-//   e4m3    f8E4M3FN       fp8e4nv    no infinity; 0x7f is NaN
-//   e5m2    f8E5M2         fp8e5      as IEEE
-//   e4m3b   f8E4M3FNUZ     fp8e4b8    bias 8, one zero, 0x80 is NaN
-//   e5m2b   f8E5M2FNUZ     fp8e5b16   bias 16, one zero, 0x80 is NaN
-//   e4m3b15 f8E4M3B11FNUZ  fp8e4b15   bias 15, neither infinity nor NaN
-//   e2m1    f4E2M1FN                  in the low four bits of a byte
-//   e8m0    f8E8M0FNU                 a scale 2^(b - 127); 0xff is NaN
+//   e4m3fn       fp8e4nv   no infinity; 0x7f is NaN
+//   e5m2         fp8e5     as IEEE
+//   e4m3fnuz     fp8e4b8   bias 8, one zero, 0x80 is NaN
+//   e5m2fnuz     fp8e5b16  bias 16, one zero, 0x80 is NaN
+//   e4m3b11fnuz  fp8e4b15  bias 15, neither infinity nor NaN, whatever the name
+//   e2m1                   fp4, in the low four bits of a byte
+//   e8m0                   a scale 2^(b - 127); 0xff is NaN
 // To fp8 and fp4 what is too large, infinity too, becomes the largest finite number (`satfinite`).
 #ifndef HEITU_FORMATS_H_
 #define HEITU_FORMATS_H_
@@ -24,16 +23,16 @@
 
 // ---- bf16 ----
 
-HT_FN float ht_bf16_to_f32(uint16_t x) { return ht_from_bits_f32((uint32_t)x << 16); }
+HT_FN float ht_bf16_to_f32(uint16_t x) { return ht_f32_of_bits((uint32_t)x << 16); }
 
 HT_FN uint16_t ht_f32_to_bf16(float x) {
-  const uint32_t bits = ht_bits_f32(x);
+  const uint32_t bits = ht_f32_bits(x);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
   return (uint16_t)(x == x ? rounded : (bits >> 16) | 0x40);
 }
 
 HT_FN uint16_t ht_f32_to_bf16_rtz(float x) {
-  const uint32_t bits = ht_bits_f32(x);
+  const uint32_t bits = ht_f32_bits(x);
   return (uint16_t)(x == x ? bits >> 16 : (bits >> 16) | 0x40);
 }
 
@@ -43,18 +42,18 @@ HT_FN uint16_t ht_f32_to_bf16_rtz(float x) {
 // no upper limit; x is not negative and finite. Every argument but x is a constant where this is
 // called.
 HT_FN uint32_t ht_narrow(float x, int mantissa, int bias, int toward_zero) {
-  const uint32_t bits = ht_bits_f32(x);
+  const uint32_t bits = ht_f32_bits(x);
   const int shift = 23 - mantissa;
   const uint32_t round = toward_zero ? 0 : (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
   const uint32_t normal = ((bits + round) >> shift) - ((uint32_t)(127 - bias) << mantissa);
   // A denormal is a multiple of 2^(1 - bias - mantissa): an addition rounds to it, or a conversion
   // truncates.
-  const float smallest = ht_from_bits_f32((uint32_t)(128 - bias) << 23);
-  const float multiple = ht_from_bits_f32((uint32_t)(126 + bias + mantissa) << 23);
+  const float smallest = ht_f32_of_bits((uint32_t)(128 - bias) << 23);
+  const float multiple = ht_f32_of_bits((uint32_t)(126 + bias + mantissa) << 23);
   const float few = x < smallest ? x : 0.0f;
-  const float magic = ht_from_bits_f32((uint32_t)(128 - bias - mantissa + 23) << 23);
+  const float magic = ht_f32_of_bits((uint32_t)(128 - bias - mantissa + 23) << 23);
   const uint32_t denormal = toward_zero ? (uint32_t)(int32_t)(few * multiple)
-                                        : ht_bits_f32(few + magic) - ht_bits_f32(magic);
+                                        : ht_f32_bits(few + magic) - ht_f32_bits(magic);
   return x < smallest ? denormal : normal;
 }
 
@@ -63,40 +62,42 @@ HT_FN uint32_t ht_narrow(float x, int mantissa, int bias, int toward_zero) {
 HT_FN float ht_widen(uint32_t magnitude, int mantissa, int bias) {
   const uint32_t bits = magnitude << (23 - mantissa);
   const uint32_t first = (uint32_t)(128 - bias) << 23;
-  const float denormal = ht_from_bits_f32(bits + first) - ht_from_bits_f32(first);
-  const float normal = ht_from_bits_f32(bits + ((uint32_t)(127 - bias) << 23));
+  const float denormal = ht_f32_of_bits(bits + first) - ht_f32_of_bits(first);
+  const float normal = ht_f32_of_bits(bits + ((uint32_t)(127 - bias) << 23));
   return magnitude >> mantissa ? normal : denormal;
 }
 
 HT_FN float ht_with_sign(float x, uint32_t sign_at_31) {
-  return ht_from_bits_f32(ht_bits_f32(x) | (sign_at_31 & 0x80000000u));
+  return ht_f32_of_bits(ht_f32_bits(x) | (sign_at_31 & 0x80000000u));
 }
 
 // ---- f16 ----
 
+// x86's instructions for it are not used by a compiler's vectoriser, so that integer code is faster
+// there.
 HT_FN float ht_f16_to_f32(uint16_t x) {
   const uint32_t magnitude = x & 0x7fffu;
   const float finite = ht_widen(magnitude, 10, 15);
-  const float special = ht_from_bits_f32(0x7f800000u | ((magnitude & 0x3ffu) << 13));
+  const float special = ht_f32_of_bits(0x7f800000u | ((magnitude & 0x3ffu) << 13));
   return ht_with_sign(magnitude < 0x7c00u ? finite : special, (uint32_t)x << 16);
 }
 
 HT_FN uint16_t ht_f32_to_f16(float x) {
   const float a = __builtin_fabsf(x);
   const uint32_t finite = a < 65520.0f ? ht_narrow(a, 10, 15, 0) : 0x7c00u;
-  return (uint16_t)((x == x ? finite : 0x7e00u) | ((ht_bits_f32(x) >> 16) & 0x8000u));
+  return (uint16_t)((x == x ? finite : 0x7e00u) | ((ht_f32_bits(x) >> 16) & 0x8000u));
 }
 
 HT_FN uint16_t ht_f32_to_f16_rtz(float x) {
   const float a = __builtin_fabsf(x);
   const uint32_t large = a < INFINITY ? 0x7bffu : 0x7c00u;
   const uint32_t finite = a < 65536.0f ? ht_narrow(a, 10, 15, 1) : large;
-  return (uint16_t)((x == x ? finite : 0x7e00u) | ((ht_bits_f32(x) >> 16) & 0x8000u));
+  return (uint16_t)((x == x ? finite : 0x7e00u) | ((ht_f32_bits(x) >> 16) & 0x8000u));
 }
 
 // ---- fp8 ----
 
-HT_FN float ht_e4m3_to_f32(uint8_t x) {
+HT_FN float ht_e4m3fn_to_f32(uint8_t x) {
   const uint32_t magnitude = x & 0x7fu;
   const float value = magnitude == 0x7fu ? NAN : ht_widen(magnitude, 3, 7);
   return ht_with_sign(value, (uint32_t)x << 24);
@@ -104,17 +105,17 @@ HT_FN float ht_e4m3_to_f32(uint8_t x) {
 
 HT_FN float ht_e5m2_to_f32(uint8_t x) { return ht_f16_to_f32((uint16_t)((uint32_t)x << 8)); }
 
-HT_FN float ht_e4m3b_to_f32(uint8_t x) {
+HT_FN float ht_e4m3fnuz_to_f32(uint8_t x) {
   const float value = ht_with_sign(ht_widen(x & 0x7fu, 3, 8), (uint32_t)x << 24);
   return x == 0x80 ? NAN : value;
 }
 
-HT_FN float ht_e5m2b_to_f32(uint8_t x) {
+HT_FN float ht_e5m2fnuz_to_f32(uint8_t x) {
   const float value = ht_with_sign(ht_widen(x & 0x7fu, 2, 16), (uint32_t)x << 24);
   return x == 0x80 ? NAN : value;
 }
 
-HT_FN float ht_e4m3b15_to_f32(uint8_t x) {
+HT_FN float ht_e4m3b11fnuz_to_f32(uint8_t x) {
   return ht_with_sign(ht_widen(x & 0x7fu, 3, 15), (uint32_t)x << 24);
 }
 
@@ -123,7 +124,7 @@ HT_FN uint8_t ht_f32_to_f8(float x, int mantissa, int bias, float largest, uint3
                            int toward_zero) {
   const float a = __builtin_fabsf(x);
   const uint32_t magnitude = ht_narrow(a < largest ? a : largest, mantissa, bias, toward_zero);
-  return (uint8_t)((x == x ? magnitude : nan) | ((ht_bits_f32(x) >> 24) & 0x80u));
+  return (uint8_t)((x == x ? magnitude : nan) | ((ht_f32_bits(x) >> 24) & 0x80u));
 }
 
 // The same where there is one zero and one NaN, 0x80.
@@ -133,28 +134,28 @@ HT_FN uint8_t ht_f32_to_f8_fnuz(float x, int mantissa, int bias, float largest, 
   return (uint8_t)(x == x ? one_zero : 0x80u);
 }
 
-HT_FN uint8_t ht_f32_to_e4m3(float x) { return ht_f32_to_f8(x, 3, 7, 448.0f, 0x7f, 0); }
-HT_FN uint8_t ht_f32_to_e4m3_rtz(float x) { return ht_f32_to_f8(x, 3, 7, 448.0f, 0x7f, 1); }
+HT_FN uint8_t ht_f32_to_e4m3fn(float x) { return ht_f32_to_f8(x, 3, 7, 448.0f, 0x7f, 0); }
+HT_FN uint8_t ht_f32_to_e4m3fn_rtz(float x) { return ht_f32_to_f8(x, 3, 7, 448.0f, 0x7f, 1); }
 HT_FN uint8_t ht_f32_to_e5m2(float x) { return ht_f32_to_f8(x, 2, 15, 57344.0f, 0x7f, 0); }
 // Toward zero Triton cuts off float16's lower byte, by which infinity stays what it is.
 HT_FN uint8_t ht_f32_to_e5m2_rtz(float x) {
   const uint8_t finite = ht_f32_to_f8(x, 2, 15, 57344.0f, 0x7f, 1);
   return (uint8_t)(__builtin_fabsf(x) == INFINITY ? (finite & 0x80) | 0x7c : finite);
 }
-HT_FN uint8_t ht_f32_to_e4m3b(float x) { return ht_f32_to_f8_fnuz(x, 3, 8, 240.0f, 0); }
-HT_FN uint8_t ht_f32_to_e4m3b_rtz(float x) { return ht_f32_to_f8_fnuz(x, 3, 8, 240.0f, 1); }
-HT_FN uint8_t ht_f32_to_e5m2b(float x) { return ht_f32_to_f8_fnuz(x, 2, 16, 57344.0f, 0); }
-HT_FN uint8_t ht_f32_to_e5m2b_rtz(float x) { return ht_f32_to_f8_fnuz(x, 2, 16, 57344.0f, 1); }
+HT_FN uint8_t ht_f32_to_e4m3fnuz(float x) { return ht_f32_to_f8_fnuz(x, 3, 8, 240.0f, 0); }
+HT_FN uint8_t ht_f32_to_e4m3fnuz_rtz(float x) { return ht_f32_to_f8_fnuz(x, 3, 8, 240.0f, 1); }
+HT_FN uint8_t ht_f32_to_e5m2fnuz(float x) { return ht_f32_to_f8_fnuz(x, 2, 16, 57344.0f, 0); }
+HT_FN uint8_t ht_f32_to_e5m2fnuz_rtz(float x) { return ht_f32_to_f8_fnuz(x, 2, 16, 57344.0f, 1); }
 
 // float16 to fp8e4b15 rounds ties away from zero and ends at 1.75, NaN too, as Triton's own code
 // for it.
-HT_FN uint8_t ht_f16_to_e4m3b15(uint16_t x) {
+HT_FN uint8_t ht_f16_to_e4m3b11fnuz(uint16_t x) {
   const uint32_t a = x & 0x7fffu;
   const uint32_t bounded = a < 0x3f00u ? a : 0x3f00u;
   return (uint8_t)(((2 * bounded + 0x80u) >> 8) | ((uint32_t)x >> 8 & 0x80u));
 }
 // From float32 it goes by way of float16, cut off.
-HT_FN uint8_t ht_f32_to_e4m3b15(float x) { return ht_f16_to_e4m3b15(ht_f32_to_f16_rtz(x)); }
+HT_FN uint8_t ht_f32_to_e4m3b11fnuz(float x) { return ht_f16_to_e4m3b11fnuz(ht_f32_to_f16_rtz(x)); }
 
 // ---- fp4 and scales ----
 
@@ -166,11 +167,11 @@ HT_FN float ht_e2m1_to_f32(uint8_t x) {
 HT_FN uint8_t ht_f32_to_e2m1(float x) {
   const float a = __builtin_fabsf(x);
   const uint32_t magnitude = ht_narrow(a < 6.0f ? a : 6.0f, 1, 1, 0);
-  return (uint8_t)(magnitude | (x == x ? ht_bits_f32(x) >> 28 & 0x8u : 0));
+  return (uint8_t)(magnitude | (x == x ? ht_f32_bits(x) >> 28 & 0x8u : 0));
 }
 
 HT_FN float ht_e8m0_to_f32(uint8_t x) {
-  const float normal = ht_from_bits_f32((uint32_t)x << 23);
+  const float normal = ht_f32_of_bits((uint32_t)x << 23);
   const float value = x == 0 ? 0x1p-127f : normal;
   return x == 0xff ? NAN : value;
 }
@@ -178,12 +179,12 @@ HT_FN float ht_e8m0_to_f32(uint8_t x) {
 // The sign is dropped; _rtz gives the power of two below, _up the one above, both within the
 // format.
 HT_FN uint8_t ht_f32_to_e8m0_rtz(float x) {
-  const uint32_t bits = ht_bits_f32(x) & 0x7fffffffu;
+  const uint32_t bits = ht_f32_bits(x) & 0x7fffffffu;
   const uint32_t exponent = bits < 0x7f800000u ? bits >> 23 : 0xfeu;
   return (uint8_t)(x == x ? exponent : 0xffu);
 }
 HT_FN uint8_t ht_f32_to_e8m0_up(float x) {
-  const uint32_t bits = ht_bits_f32(x) & 0x7fffffffu;
+  const uint32_t bits = ht_f32_bits(x) & 0x7fffffffu;
   const uint32_t above =
       (bits >> 23) + (bits < 0x800000u ? bits > 0x400000u : (bits & 0x7fffffu) != 0);
   const uint32_t exponent = above < 0xfeu ? above : 0xfeu;
@@ -193,12 +194,12 @@ HT_FN uint8_t ht_f32_to_e8m0_up(float x) {
 // ---- tf32, kept as a float32 whose 13 low bits are zero ----
 
 HT_FN float ht_f32_to_tf32(float x) {  // to nearest, ties away from zero
-  const uint32_t bits = ht_bits_f32(x);
+  const uint32_t bits = ht_f32_bits(x);
   const uint32_t rounded = (bits + 0x1000u) & ~0x1fffu;
-  return x - x == 0.0f ? ht_from_bits_f32(rounded) : x;
+  return x - x == 0.0f ? ht_f32_of_bits(rounded) : x;
 }
 HT_FN float ht_f32_to_tf32_rtz(float x) {
-  return x == x ? ht_from_bits_f32(ht_bits_f32(x) & ~0x1fffu) : x;
+  return x == x ? ht_f32_of_bits(ht_f32_bits(x) & ~0x1fffu) : x;
 }
 
 // ---- from float64, rounded once ----
@@ -210,15 +211,15 @@ HT_FN float ht_f64_to_f32_odd(double x) {
   const float near = (float)x;
   const double back = near;
   const int beyond = __builtin_fabs(back) > __builtin_fabs(x);
-  const uint32_t bits = (ht_bits_f32(near) - (uint32_t)beyond) | (uint32_t)(back != x);
-  return x == x ? ht_from_bits_f32(bits) : near;
+  const uint32_t bits = (ht_f32_bits(near) - (uint32_t)beyond) | (uint32_t)(back != x);
+  return x == x ? ht_f32_of_bits(bits) : near;
 }
 
 HT_FN float ht_f64_to_f32(double x) { return (float)x; }
 HT_FN float ht_f64_to_f32_rtz(double x) {
   const float near = (float)x;
   const int beyond = __builtin_fabs((double)near) > __builtin_fabs(x);
-  return ht_from_bits_f32(ht_bits_f32(near) - (uint32_t)beyond);
+  return ht_f32_of_bits(ht_f32_bits(near) - (uint32_t)beyond);
 }
 
 #define HT_FROM_F64(type, name) \
@@ -227,48 +228,35 @@ HT_FROM_F64(uint16_t, f16)
 HT_FROM_F64(uint16_t, f16_rtz)
 HT_FROM_F64(uint16_t, bf16)
 HT_FROM_F64(uint16_t, bf16_rtz)
-HT_FROM_F64(uint8_t, e4m3)
-HT_FROM_F64(uint8_t, e4m3_rtz)
+HT_FROM_F64(uint8_t, e4m3fn)
+HT_FROM_F64(uint8_t, e4m3fn_rtz)
 HT_FROM_F64(uint8_t, e5m2)
 HT_FROM_F64(uint8_t, e5m2_rtz)
-HT_FROM_F64(uint8_t, e4m3b)
-HT_FROM_F64(uint8_t, e4m3b_rtz)
-HT_FROM_F64(uint8_t, e5m2b)
-HT_FROM_F64(uint8_t, e5m2b_rtz)
-HT_FROM_F64(uint8_t, e4m3b15)
+HT_FROM_F64(uint8_t, e4m3fnuz)
+HT_FROM_F64(uint8_t, e4m3fnuz_rtz)
+HT_FROM_F64(uint8_t, e5m2fnuz)
+HT_FROM_F64(uint8_t, e5m2fnuz_rtz)
+HT_FROM_F64(uint8_t, e4m3b11fnuz)
 HT_FROM_F64(uint8_t, e2m1)
 #undef HT_FROM_F64
 
 // ---- to integers: toward zero, NaN to 0, what is too large to the nearest limit ----
 
-#define HT_TO_INT(name, from, type, low, high)                    \
-  HT_FN type ht_##from##_to_##name##_sat(ht_##from##_t x) {       \
-    const ht_##from##_t above = x > (low) ? x : (low);            \
-    const ht_##from##_t inside = above < (high) ? above : (high); \
-    return x == x ? (type)(int32_t)inside : 0;                    \
-  }
-typedef float ht_f32_t;
-typedef double ht_f64_t;
-HT_TO_INT(i8, f32, int8_t, -128.0f, 127.0f)
-HT_TO_INT(u8, f32, uint8_t, 0.0f, 255.0f)
-HT_TO_INT(i16, f32, int16_t, -32768.0f, 32767.0f)
-HT_TO_INT(u16, f32, uint16_t, 0.0f, 65535.0f)
-HT_TO_INT(i8, f64, int8_t, -128.0, 127.0)
-HT_TO_INT(u8, f64, uint8_t, 0.0, 255.0)
-HT_TO_INT(i16, f64, int16_t, -32768.0, 32767.0)
-HT_TO_INT(u16, f64, uint16_t, 0.0, 65535.0)
-HT_TO_INT(i32, f64, int32_t, -2147483648.0, 2147483647.0)
-#undef HT_TO_INT
+HT_FN int32_t ht_f64_to_i32(double x) {
+  const double above = x > -2147483648.0 ? x : -2147483648.0;
+  const double inside = above < 2147483647.0 ? above : 2147483647.0;
+  return x == x ? (int32_t)inside : 0;
+}
 
 // Where the largest integer is no float, the largest float below it stands in for the conversion.
-HT_FN int32_t ht_f32_to_i32_sat(float x) {
+HT_FN int32_t ht_f32_to_i32(float x) {
   const float above = x > -0x1p31f ? x : -0x1p31f;
   const float inside = above < 0x1.fffffep30f ? above : 0x1.fffffep30f;
   const int32_t limited = x >= 0x1p31f ? INT32_MAX : (int32_t)inside;
   return x == x ? limited : 0;
 }
 
-HT_FN uint32_t ht_f32_to_u32_sat(float x) {
+HT_FN uint32_t ht_f32_to_u32(float x) {
   const int high = x >= 0x1p31f;
   const float low_part = high ? x - 0x1p31f : x;
   const float above = low_part > 0.0f ? low_part : 0.0f;
@@ -277,27 +265,27 @@ HT_FN uint32_t ht_f32_to_u32_sat(float x) {
   return x >= 0x1p32f ? UINT32_MAX : value;
 }
 
-HT_FN uint32_t ht_f64_to_u32_sat(double x) {
+HT_FN uint32_t ht_f64_to_u32(double x) {
   const double above = x > 0.0 ? x : 0.0;
   const double inside = above < 4294967295.0 ? above : 4294967295.0;
   // Above 2^52 a double's low bits are the integer.
-  return (uint32_t)ht_bits_f64(__builtin_trunc(inside) + 0x1p52);
+  return (uint32_t)ht_f64_bits(__builtin_trunc(inside) + 0x1p52);
 }
 
-HT_FN int64_t ht_f64_to_i64_sat(double x) {
+HT_FN int64_t ht_f64_to_i64(double x) {
   const double above = x > -0x1p63 ? x : -0x1p63;
   const double inside = above < 0x1.fffffffffffffp62 ? above : 0x1.fffffffffffffp62;
   const int64_t limited = x >= 0x1p63 ? INT64_MAX : (int64_t)inside;
   return x == x ? limited : 0;
 }
 
-HT_FN uint64_t ht_f64_to_u64_sat(double x) {
+HT_FN uint64_t ht_f64_to_u64(double x) {
   const double above = x > 0.0 ? x : 0.0;
   const double inside = above < 0x1.fffffffffffffp63 ? above : 0x1.fffffffffffffp63;
   return x >= 0x1p64 ? UINT64_MAX : (uint64_t)inside;
 }
 
-HT_FN int64_t ht_f32_to_i64_sat(float x) { return ht_f64_to_i64_sat(x); }
-HT_FN uint64_t ht_f32_to_u64_sat(float x) { return ht_f64_to_u64_sat(x); }
+HT_FN int64_t ht_f32_to_i64(float x) { return ht_f64_to_i64(x); }
+HT_FN uint64_t ht_f32_to_u64(float x) { return ht_f64_to_u64(x); }
 
 #endif  // HEITU_FORMATS_H_

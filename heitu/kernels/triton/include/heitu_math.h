@@ -26,25 +26,25 @@
 #define HT_FMAD(a, b, c) ((a) * (b) + (c))
 #endif
 
-HT_FN uint32_t ht_bits_f32(float x) {
+HT_FN uint32_t ht_f32_bits(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
   return bits;
 }
 
-HT_FN float ht_from_bits_f32(uint32_t bits) {
+HT_FN float ht_f32_of_bits(uint32_t bits) {
   float x;
   memcpy(&x, &bits, sizeof x);
   return x;
 }
 
-HT_FN uint64_t ht_bits_f64(double x) {
+HT_FN uint64_t ht_f64_bits(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
   return bits;
 }
 
-HT_FN double ht_from_bits_f64(uint64_t bits) {
+HT_FN double ht_f64_of_bits(uint64_t bits) {
   double x;
   memcpy(&x, &bits, sizeof x);
   return x;
@@ -62,7 +62,7 @@ HT_FN double ht_from_bits_f64(uint64_t bits) {
 #define HT_ROUND_D 0x1.8p+52
 
 // The lower and upper limit let NaN through.
-HT_FN float ht_clamp_f32(float x, float low, float high) {
+HT_FN float ht_bound_f32(float x, float low, float high) {
   const float bounded = low > x ? low : x;
   return high < bounded ? high : bounded;
 }
@@ -70,8 +70,8 @@ HT_FN float ht_clamp_f32(float x, float low, float high) {
 // p * 2^n for n in [-252, 254], rounded once: two steps, as 2^n may be no normal number.
 HT_FN float ht_scale_f32(float p, int32_t n) {
   const int32_t half = n >> 1;
-  return p * ht_from_bits_f32((uint32_t)(half + 127) << 23) *
-         ht_from_bits_f32((uint32_t)(n - half + 127) << 23);
+  return p * ht_f32_of_bits((uint32_t)(half + 127) << 23) *
+         ht_f32_of_bits((uint32_t)(n - half + 127) << 23);
 }
 
 // (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2
@@ -86,18 +86,18 @@ HT_FN float ht_exp_tail_f32(float r) {
 
 // e^x * 2^k, for functions that halve e^x where it would overflow.
 HT_FN float ht_exp_scaled_f32(float x, int32_t k) {
-  const float bounded = ht_clamp_f32(x, -105.0f, 90.0f);
+  const float bounded = ht_bound_f32(x, -105.0f, 90.0f);
   const float shifted = HT_FMAF(bounded, HT_LOG2E_F, HT_ROUND_F);
   const float n = shifted - HT_ROUND_F;
   const float r = HT_FMAF(n, -HT_LN2_LO_F, HT_FMAF(n, -HT_LN2_HI_F, bounded));
   const float p = HT_FMAF(r * r, ht_exp_tail_f32(r), r) + 1.0f;
-  return ht_scale_f32(p, (int32_t)(ht_bits_f32(shifted) - ht_bits_f32(HT_ROUND_F)) + k);
+  return ht_scale_f32(p, (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F)) + k);
 }
 
 HT_FN float ht_exp_f32(float x) { return ht_exp_scaled_f32(x, 0); }
 
 HT_FN float ht_exp2_f32(float x) {
-  const float bounded = ht_clamp_f32(x, -151.0f, 129.0f);
+  const float bounded = ht_bound_f32(x, -151.0f, 129.0f);
   const float shifted = bounded + HT_ROUND_F;
   const float r = bounded - (shifted - HT_ROUND_F);
   float p = 0.00015476608f;
@@ -107,29 +107,29 @@ HT_FN float ht_exp2_f32(float x) {
   p = HT_FMAF(p, r, 0.240226507f);
   p = HT_FMAF(p, r, 0.693147182f);
   p = HT_FMAF(p, r, 1.0f);
-  return ht_scale_f32(p, (int32_t)(ht_bits_f32(shifted) - ht_bits_f32(HT_ROUND_F)));
+  return ht_scale_f32(p, (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F)));
 }
 
 // 10^x = 2^n e^(r ln 10), where r = x - n log10(2) keeps what a product of x and ln 10 would lose.
 HT_FN float ht_exp10_f32(float x) {
-  const float bounded = ht_clamp_f32(x, -46.0f, 39.0f);
+  const float bounded = ht_bound_f32(x, -46.0f, 39.0f);
   const float shifted = HT_FMAF(bounded, 0x1.a934f0p+1f, HT_ROUND_F);
   const float n = shifted - HT_ROUND_F;
   const float r =
       HT_FMAF(n, -HT_LOG10_2_LO_F, HT_FMAF(n, -HT_LOG10_2_HI_F, bounded)) * 0x1.26bb1cp+1f;
   const float p = HT_FMAF(r * r, ht_exp_tail_f32(r), r) + 1.0f;
-  return ht_scale_f32(p, (int32_t)(ht_bits_f32(shifted) - ht_bits_f32(HT_ROUND_F)));
+  return ht_scale_f32(p, (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F)));
 }
 
 HT_FN float ht_expm1_f32(float x) {
-  const float bounded = ht_clamp_f32(x, -20.0f, 88.9f);
+  const float bounded = ht_bound_f32(x, -20.0f, 88.9f);
   const float shifted = HT_FMAF(bounded, HT_LOG2E_F, HT_ROUND_F);
   const float n = shifted - HT_ROUND_F;
   const float r = HT_FMAF(n, -HT_LN2_LO_F, HT_FMAF(n, -HT_LN2_HI_F, bounded));
   const float p = HT_FMAF(r * r, ht_exp_tail_f32(r), r);
   // Half of the result first, as 2^128 is none.
-  const uint32_t exponent = ht_bits_f32(shifted) - ht_bits_f32(HT_ROUND_F) + 126;
-  const float scale = ht_from_bits_f32(exponent << 23);
+  const uint32_t exponent = ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F) + 126;
+  const float scale = ht_f32_of_bits(exponent << 23);
   const float result = 2.0f * HT_FMAF(p, scale, scale - 0.5f);
   return __builtin_fabsf(x) < 1e-8f ? x : result;
 }
@@ -142,10 +142,10 @@ typedef struct {
 HT_FN ht_split_f32_t ht_split_f32(float x) {
   const int tiny = x < 0x1p-126f;
   const uint32_t sqrt_half = 0x3f3504f3u;
-  const uint32_t bits = ht_bits_f32(tiny ? x * 0x1p23f : x) - sqrt_half;
+  const uint32_t bits = ht_f32_bits(tiny ? x * 0x1p23f : x) - sqrt_half;
   ht_split_f32_t split;
   split.exponent = (float)((int32_t)bits >> 23) - (tiny ? 23.0f : 0.0f);
-  split.fraction = ht_from_bits_f32((bits & 0x7fffffu) + sqrt_half) - 1.0f;
+  split.fraction = ht_f32_of_bits((bits & 0x7fffffu) + sqrt_half) - 1.0f;
   return split;
 }
 
@@ -203,8 +203,7 @@ HT_FN float ht_log1p_f32(float x) {
   const float u = 1.0f + x;
   const ht_split_f32_t split = ht_split_f32(u);
   const int large = x > 0x1p30f;
-  const float scale =
-      ht_from_bits_f32((uint32_t)(127 - (large ? 0 : (int32_t)split.exponent)) << 23);
+  const float scale = ht_f32_of_bits((uint32_t)(127 - (large ? 0 : (int32_t)split.exponent)) << 23);
   const float f = large ? split.fraction : HT_FMAF(scale, x, scale - 1.0f);
   const float result = ht_log_special_f32(u, ht_log_join_f32(split.exponent, f));
   return __builtin_fabsf(x) < 1e-8f ? x : result;
@@ -231,7 +230,7 @@ HT_FN ht_angle_t ht_reduce_f32(float x) {
   const double left = ((((t0 - quarters * 0.25) + t1) + t2) + t3) + t4;
   ht_angle_t angle;
   angle.r = (float)(left * 0x1.921fb54442d18p+2);
-  angle.quadrant = (uint32_t)ht_bits_f64(shifted);
+  angle.quadrant = (uint32_t)ht_f64_bits(shifted);
   return angle;
 }
 
@@ -255,7 +254,7 @@ HT_FN float ht_cos_quarter_f32(float r) {
 
 HT_FN float ht_sine_of_f32(ht_angle_t angle, uint32_t quadrant) {
   const float value = quadrant & 1 ? ht_cos_quarter_f32(angle.r) : ht_sin_quarter_f32(angle.r);
-  return ht_from_bits_f32(ht_bits_f32(value) ^ ((quadrant & 2) << 30));
+  return ht_f32_of_bits(ht_f32_bits(value) ^ ((quadrant & 2) << 30));
 }
 
 HT_FN float ht_sin_f32(float x) {
@@ -275,7 +274,7 @@ HT_FN ht_angle_t ht_reduce_pi_f32(float x) {
   const float shifted = 2.0f * turn + HT_ROUND_F;
   ht_angle_t angle;
   angle.r = (turn - 0.5f * (shifted - HT_ROUND_F)) * HT_PI_F;
-  angle.quadrant = ht_bits_f32(shifted);
+  angle.quadrant = ht_f32_bits(shifted);
   return angle;
 }
 
@@ -299,13 +298,13 @@ HT_FN float ht_tan_f32(float x) {
 }
 
 HT_FN float ht_tanh_f32(float x) {
-  const float e = ht_expm1_f32(ht_clamp_f32(2.0f * __builtin_fabsf(x), 0.0f, 20.0f));
+  const float e = ht_expm1_f32(ht_bound_f32(2.0f * __builtin_fabsf(x), 0.0f, 20.0f));
   return __builtin_copysignf(e / (e + 2.0f), x);
 }
 
 // 2^(x P(x)) = 1 - erf(x) from 0.95 on; below, erf(x) = x + x P(x^2).
 HT_FN float ht_erf_f32(float x) {
-  const float a = ht_clamp_f32(__builtin_fabsf(x), 0.0f, 4.0f), z = a * a;
+  const float a = ht_bound_f32(__builtin_fabsf(x), 0.0f, 4.0f), z = a * a;
   float small = 8.18548506e-5f;
   small = HT_FMAF(small, z, -0.000809781952f);
   small = HT_FMAF(small, z, 0.00519696483f);
@@ -415,7 +414,7 @@ HT_FN float ht_atan2_f32(float y, float x) {
   const float ratio = small == large ? (large == 0.0f ? 0.0f : 1.0f) : small / large;
   const float p = ht_atan_unit_f32(ratio);
   const float first = a < b ? HT_PI_2_F - p : p;
-  const float half = ht_bits_f32(x) >> 31 ? HT_PI_F - first : first;
+  const float half = ht_f32_bits(x) >> 31 ? HT_PI_F - first : first;
   return (x == x) & (y == y) ? __builtin_copysignf(half, y) : x + y;
 }
 
@@ -424,7 +423,7 @@ HT_FN double ht_cbrt_wide_f32(float a) {
   const int tiny = a < 0x1p-126f;
   const float scaled = tiny ? a * 0x1p24f : a;
   const double d = scaled;
-  double t = ht_from_bits_f32(ht_bits_f32(scaled) / 3 + 0x2a5119f2u);
+  double t = ht_f32_of_bits(ht_f32_bits(scaled) / 3 + 0x2a5119f2u);
   double cube = t * t * t;
   t = t * (cube + 2.0 * d) / (2.0 * cube + d);
   cube = t * t * t;
@@ -459,9 +458,9 @@ HT_FN float ht_pow_f32(float x, float y) {
   const float base = __builtin_fabsf(x);
   const double d = base;
   const uint64_t sqrt_half = 0x3fe6a09e667f3bcdu;
-  const uint64_t bits = ht_bits_f64(d) + (0x3ff0000000000000u - sqrt_half);
-  const double exponent = ht_from_bits_f64((bits >> 52) | 0x4330000000000000u) - (0x1p52 + 1023);
-  const double f = ht_from_bits_f64((bits & 0xfffffffffffffu) + sqrt_half) - 1.0;
+  const uint64_t bits = ht_f64_bits(d) + (0x3ff0000000000000u - sqrt_half);
+  const double exponent = ht_f64_of_bits((bits >> 52) | 0x4330000000000000u) - (0x1p52 + 1023);
+  const double f = ht_f64_of_bits((bits & 0xfffffffffffffu) + sqrt_half) - 1.0;
   const double s = f / (f + 2.0), z = s * s;
   double l = 0x1.5ceceb901406ep-2;
   l = HT_FMAD(l, z, 0x1.a58d4c7e29826p-2);
@@ -483,14 +482,14 @@ HT_FN float ht_pow_f32(float x, float y) {
   p = HT_FMAD(p, r, 0x1.ebfbdadb1e39cp-3);
   p = HT_FMAD(p, r, 0x1.62e430c8290b9p-1);
   p = HT_FMAD(p, r, 1.0);
-  const float power = (float)ht_from_bits_f64(ht_bits_f64(p) + (ht_bits_f64(shifted) << 52));
+  const float power = (float)ht_f64_of_bits(ht_f64_bits(p) + (ht_f64_bits(shifted) << 52));
   // A negative base: the sign of an odd power, none for a fraction. -0 counts, so look at the sign
   // bit.
   const float half = y * 0.5f;
   const int whole = __builtin_rintf(y) == y;
   const int odd = whole & (__builtin_rintf(half) != half);
-  const uint32_t sign = odd ? ht_bits_f32(x) & 0x80000000u : 0;
-  const float with_sign = ht_from_bits_f32(ht_bits_f32(power) ^ sign);
+  const uint32_t sign = odd ? ht_f32_bits(x) & 0x80000000u : 0;
+  const float with_sign = ht_f32_of_bits(ht_f32_bits(power) ^ sign);
   const int undefined = (x < 0.0f) & (base < INFINITY) & !whole;
   const float result = undefined ? NAN : with_sign;
   const int one = (x == 1.0f) | (y == 0.0f) | ((x == -1.0f) & (__builtin_fabsf(y) == INFINITY));

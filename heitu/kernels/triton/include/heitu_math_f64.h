@@ -8,7 +8,7 @@
 #define HT_LN2_HI_D 0x1.62e42feep-1  // 32 bits: a product with an exponent is exact
 #define HT_LN2_LO_D 0x1.a39ef35793c76p-33
 
-HT_FN double ht_clamp_f64(double x, double low, double high) {
+HT_FN double ht_bound_f64(double x, double low, double high) {
   const double bounded = low > x ? low : x;
   return high < bounded ? high : bounded;
 }
@@ -16,13 +16,13 @@ HT_FN double ht_clamp_f64(double x, double low, double high) {
 // p * 2^n, where n is in the low bits of `shifted`, for n in [-2044, 2046]. The shift is of an
 // unsigned number, as AVX2 has no arithmetic shift of 64 bits.
 HT_FN double ht_scale_f64(double p, double shifted) {
-  const uint64_t n = ht_bits_f64(shifted) - ht_bits_f64(HT_ROUND_D) + 2046;
+  const uint64_t n = ht_f64_bits(shifted) - ht_f64_bits(HT_ROUND_D) + 2046;
   const uint64_t half = n >> 1;
-  return p * ht_from_bits_f64(half << 52) * ht_from_bits_f64((n - half) << 52);
+  return p * ht_f64_of_bits(half << 52) * ht_f64_of_bits((n - half) << 52);
 }
 
 HT_FN double ht_exp_f64(double x) {
-  const double bounded = ht_clamp_f64(x, -750.0, 710.0);
+  const double bounded = ht_bound_f64(x, -750.0, 710.0);
   const double shifted = HT_FMAD(bounded, 0x1.71547652b82fep+0, HT_ROUND_D);
   const double n = shifted - HT_ROUND_D;
   const double r = HT_FMAD(n, -HT_LN2_LO_D, HT_FMAD(n, -HT_LN2_HI_D, bounded));
@@ -41,7 +41,7 @@ HT_FN double ht_exp_f64(double x) {
 }
 
 HT_FN double ht_exp2_f64(double x) {
-  const double bounded = ht_clamp_f64(x, -1080.0, 1025.0);
+  const double bounded = ht_bound_f64(x, -1080.0, 1025.0);
   const double shifted = bounded + HT_ROUND_D;
   const double r = bounded - (shifted - HT_ROUND_D);
   double q = 0x1.c4dacc0c46453p-36;
@@ -68,12 +68,12 @@ typedef struct {
 HT_FN ht_split_f64_t ht_split_f64(double x) {
   const int tiny = x < 0x1p-1022;
   const uint64_t sqrt_half = 0x3fe6a09e667f3bcdu;
-  const uint64_t bits = ht_bits_f64(tiny ? x * 0x1p54 : x) + (0x3ff0000000000000u - sqrt_half);
+  const uint64_t bits = ht_f64_bits(tiny ? x * 0x1p54 : x) + (0x3ff0000000000000u - sqrt_half);
   // Above 2^52 a double's low bits are an integer.
-  const double biased = ht_from_bits_f64((bits >> 52) | 0x4330000000000000u);
+  const double biased = ht_f64_of_bits((bits >> 52) | 0x4330000000000000u);
   ht_split_f64_t split;
   split.exponent = biased - (tiny ? 0x1p52 + 1077 : 0x1p52 + 1023);
-  split.f = ht_from_bits_f64((bits & 0xfffffffffffffu) + sqrt_half) - 1.0;
+  split.f = ht_f64_of_bits((bits & 0xfffffffffffffu) + sqrt_half) - 1.0;
   const double s = split.f / (split.f + 2.0), z = s * s;
   double p = 0x1.2f0ca2f6423f5p-3;
   p = HT_FMAD(p, z, 0x1.39a10f0c1d294p-3);
@@ -103,7 +103,7 @@ HT_FN double ht_log_f64(double x) {
 // The logarithm and log2(e) are split, so that the product of their upper parts is exact.
 HT_FN double ht_log2_f64(double x) {
   const ht_split_f64_t split = ht_split_f64(x);
-  const double high = ht_from_bits_f64(ht_bits_f64(split.f - split.square) & 0xffffffff00000000u);
+  const double high = ht_f64_of_bits(ht_f64_bits(split.f - split.square) & 0xffffffff00000000u);
   const double low = ((split.f - high) - split.square) + split.tail;
   const double product = high * 0x1.71547p+0;
   const double rest = (low + high) * 0x1.94ae0bf85ddf4p-22 + low * 0x1.71547p+0;
