@@ -1,0 +1,1 @@
+"""Kernels of programs: Triton's, compiled for the CPU."""

@@ -1,0 +1,132 @@
+"""The compiler's side of the backend, as Triton asks for it: TTIR, then C, then a shared library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from triton import __version__ as triton_version
+from triton import knobs
+from triton._C.libtriton import ir, passes
+from triton.backends.compiler import BaseBackend, GPUTarget
+
+from heitu.kernels.triton import compilation
+from heitu.kernels.triton.lowering.module import lower
+from heitu.kernels.triton.options import Options, options_from
+from heitu.kernels.triton.reader import read
+
+
+def smallest_dot(left: Any, right: Any) -> tuple[int, int, int]:
+    """A product of tiles may be of any size here."""
+    return (1, 1, 1)
+
+
+def convert_custom_types(
+    value: Any, kind: Any, fp_downcast_rounding: Any = None, _semantic: Any = None, **_: Any
+) -> Any:
+    """fp8e4b15, which NVIDIA's backend converts with assembly, is converted like the other formats."""
+    import triton.language as tl
+
+    builder = _semantic.builder
+    source = value.type.scalar
+    if fp_downcast_rounding is None and source.primitive_bitwidth > kind.scalar.primitive_bitwidth:
+        fp_downcast_rounding = ir.ROUNDING_MODE.RTNE
+    return tl.tensor(builder.create_fp_to_fp(value.handle, kind.to_ir(builder), fp_downcast_rounding), kind)
+
+
+class CPUBackend(BaseBackend):  # type: ignore[misc]
+    """Compiles for the processor that it runs on."""
+
+    binary_ext = "so"
+
+    @staticmethod
+    def supports_target(target: GPUTarget) -> bool:
+        """Whether this is the backend for it."""
+        return bool(target.backend == "cpu")
+
+    def hash(self) -> str:
+        """What tells this compiler from others."""
+        return f"{triton_version}-{compilation.identity()}"
+
+    def get_target_name(self, options: Options) -> str:
+        """As NVIDIA's backend calls its own, for kernels that ask."""
+        return f"{self.target.backend}:{self.target.arch}"
+
+    def parse_options(self, options: dict[str, Any]) -> Options:
+        """The options of a launch."""
+        fusion = getattr(knobs.language, "fp_fusion_enabled", None)
+        asked = options.get("enable_fp_fusion")
+        chosen = (True if asked is None else asked) if fusion is None else fusion(True if asked is None else asked)
+        return options_from(
+            options,
+            backend_name=self.target.backend,
+            warp_size=self.target.warp_size,
+            arch=str(self.target.arch),
+            enable_fp_fusion=chosen,
+        )
+
+    def pack_metadata(self, metadata: Any) -> tuple[int, int, int]:
+        """What launch hooks are told besides the rest."""
+        return (metadata.num_warps, metadata.num_ctas, metadata.shared)
+
+    def get_codegen_implementation(self, options: Options) -> dict[str, Callable[..., Any]]:
+        """What the front end leaves to backends."""
+        return {
+            "convert_custom_types": convert_custom_types,
+            "min_dot_size": lambda left, right: (1, 1, 1),
+        }
+
+    def get_module_map(self) -> dict[str, ModuleType]:
+        """libdevice's functions are those of NVIDIA's."""
+        from triton.language.extra.cuda import libdevice
+
+        return {"triton.language.extra.libdevice": libdevice}
+
+    def load_dialects(self, context: Any) -> None:
+        """None besides Triton's own."""
+
+    def add_stages(self, stages: dict[str, Any], options: Options, language: Any = None) -> None:
+        """TTIR, its C, and the library."""
+        stages["ttir"] = lambda source, metadata: self.make_ttir(source, metadata, options)
+        stages["c"] = lambda source, metadata: self.make_c(source, metadata, options)
+        stages["so"] = lambda source, metadata: self.make_library(source, options)
+
+    @staticmethod
+    def make_ttir(module: Any, metadata: dict[str, Any], options: Options) -> Any:
+        """The passes that every backend of Triton runs; descriptors become pointers."""
+        manager = ir.pass_manager(module.context)
+        manager.enable_debug()
+        passes.common.add_inliner(manager)
+        passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
+        passes.common.add_canonicalizer(manager)
+        passes.ttir.add_combine(manager)
+        passes.ttir.add_reorder_broadcast(manager)
+        passes.common.add_cse(manager)
+        passes.ttir.add_triton_licm(manager)
+        passes.common.add_symbol_dce(manager)
+        passes.ttir.add_loop_unroll(manager)
+        try:
+            manager.run(module, "make_ttir")
+        except TypeError:  # before 3.5 a pipeline had no name
+            manager.run(module)
+        return module
+
+    @staticmethod
+    def make_c(module: Any, metadata: dict[str, Any], options: Options) -> str:
+        """Raises LoweringError for what a CPU has no way to do, with its place in the program."""
+        parsed = read(str(module))
+        program = lower(parsed)
+        metadata["name"] = parsed.kernel.name
+        metadata["shared"] = 0
+        metadata["scratch_bytes"] = program.scratch_bytes
+        metadata["global_scratch_size"] = 0
+        metadata["global_scratch_align"] = 1
+        metadata["profile_scratch_size"] = 0
+        metadata["profile_scratch_align"] = 1
+        return program.text
+
+    @staticmethod
+    def make_library(text: str, options: Options) -> bytes:
+        """The library, which is compiled once for equal C, whatever the options of the launch."""
+        return compilation.compile_c(text, f"-ffp-contract={'fast' if options.enable_fp_fusion else 'off'}")

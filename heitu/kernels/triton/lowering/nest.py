@@ -1,0 +1,223 @@
+"""A nest of loops over the elements of a tensor, in which values are computed element by element.
+
+A statement stands in the outermost loop in which all that it needs is known. Where masks cut a row off, the
+innermost loop is written twice: over the elements that every mask lets through, without masks, and over the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from heitu.kernels.triton.ir import Operation, Value
+from heitu.kernels.triton.lowering.access import Access, Bounds
+from heitu.kernels.triton.lowering.elementwise import expression
+from heitu.kernels.triton.lowering.representation import (
+    Unsupported,
+    from_memory,
+    literal,
+    register_type,
+    to_memory,
+)
+from heitu.kernels.triton.lowering.shapes import ZERO, Coordinate, Index, flat_index, operands_at
+
+if TYPE_CHECKING:
+    from heitu.kernels.triton.lowering.scope import Scope
+
+# The C of an element, and the level at which it is known.
+Element = tuple[str, int]
+Root = Callable[["Nest"], None]
+
+
+class Nest:
+    """Loops over `shape`.
+
+    Args:
+        order: the axes from the outermost loop to the innermost.
+        pragma: what stands before the innermost loop.
+    """
+
+    def __init__(
+        self, scope: Scope, shape: tuple[int, ...], order: Sequence[int] | None = None, pragma: str = "GCC ivdep"
+    ) -> None:
+        self.scope = scope
+        self.shape = shape
+        self.pragma = pragma
+        axes = [axis for axis in (order if order is not None else range(len(shape))) if shape[axis] > 1]
+        self.extents = [shape[axis] for axis in axes]
+        self.depth = len(axes)
+        coordinates = {axis: Coordinate(f"i{level}", level) for level, axis in enumerate(axes, start=1)}
+        self.index: Index = tuple(coordinates.get(axis, ZERO) for axis in range(len(shape)))
+        self.before: list[list[str]] = [[] for _ in range(self.depth + 1)]
+        self.after: list[list[str]] = [[] for _ in range(self.depth + 1)]
+        self.spills: dict[Value, str] = {}
+        self.bounds: set[Bounds] = set()
+        self.masked = True  # whether masks that are bounds are looked at
+        self.only_stores = False  # whether the roots are stores, all of them masked
+        self.access = Access(self)
+        self._known: dict[tuple[Value, Index], Element] = {}
+
+    # Statements
+
+    def statement(self, level: int, text: str) -> None:
+        """Adds a statement before the loops inside `level`."""
+        self.before[level].append(text)
+
+    def name(self, kind: str, text: str, level: int) -> Element:
+        """Gives an expression a name, at the level at which it is known."""
+        name = self.scope.fresh("t")
+        self.statement(level, f"const {kind} {name} = {text};")
+        return name, level
+
+    def emit(self, *roots: Root) -> None:
+        """Writes the loops; each root adds what it needs to them."""
+        for root in roots:
+            root(self)
+        everything = ("0", str(self._extent), self.before[self.depth])
+        if not self.bounds:
+            self._write([everything])
+            return
+        end = self._limit()
+        self._known = {key: each for key, each in self._known.items() if each[1] < self.depth}
+        self.before[self.depth] = []
+        self.masked = False
+        self.access.forget()
+        for root in roots:
+            root(self)
+        bodies = [("0", end, self.before[self.depth])]
+        # Where nothing but one store is masked, there is nothing to do behind the end.
+        if not (self.only_stores and len(self.bounds) == 1 and all(bound.exact for bound in self.bounds)):
+            bodies.append((end, *everything[1:]))
+        self._write(bodies)
+
+    @property
+    def _extent(self) -> int:
+        return self.extents[-1] if self.depth else 1
+
+    def _limit(self) -> str:
+        """The end of the elements that every mask lets through."""
+        name = self.scope.fresh("end")
+        level = self.depth - 1
+        conditions = sorted({text for bound in self.bounds for text in bound.conditions})
+        highs = sorted({text for bound in self.bounds for text in bound.highs})
+        self.statement(level, f"int64_t {name} = {self._extent};")
+        for high in highs:
+            self.statement(level, f"if ({high} < {name}) {name} = {high};")
+        for condition in (*conditions, f"{name} > 0"):
+            self.statement(level, f"if (!({condition})) {name} = 0;")
+        return name
+
+    def _write(self, bodies: list[tuple[str, str, list[str]]]) -> None:
+        write = self.scope.write
+        if self.depth == 0:
+            write("{", *self.before[0], *self.after[0], "}")
+            return
+        write("{", *self.before[0])
+        for level in range(1, self.depth):
+            write(f"for (int64_t i{level} = 0; i{level} < {self.extents[level - 1]}; ++i{level}) {{", *self.before[level])
+        inner = f"i{self.depth}"
+        for start, end, statements in bodies:
+            if self.pragma:
+                write(f"#pragma {self.pragma}")
+            write(f"for (int64_t {inner} = {start}; {inner} < {end}; ++{inner}) {{", *statements, "}")
+        for level in range(self.depth - 1, -1, -1):
+            write(*self.after[level], "}")
+
+    # Values
+
+    def scalar(self, value: Value) -> str:
+        """The C of a value that is not a tensor."""
+        return self.scope.scalar(value)
+
+    def value(self, value: Value, index: Index) -> Element:
+        """The C of an element."""
+        if not value.type.is_tensor:
+            return self.scope.scalar(value), 0
+        key = (value, index)
+        if key not in self._known:
+            element = self._compute(value, index)
+            self._known[key] = element
+            if value in self.spills and index == self.index:
+                self.statement(element[1], f"{self.spills[value]}[{flat_index(index, value.type.shape).text}] = {element[0]};")
+        return self._known[key]
+
+    def _compute(self, value: Value, index: Index) -> Element:
+        kind = register_type(value.type)
+        tile = self.scope.tile(value)
+        if tile is not None:
+            place = flat_index(index, value.type.shape)
+            return self.name(kind, f"{tile}[{place.text}]", place.level)
+        shifted = self.scope.shifted.get(value)
+        if shifted is not None:
+            text, level = self.value(shifted.start, index)
+            return self.name(kind, f"({kind})({text} + {shifted.by})", level)
+        operation = value.operation
+        assert operation is not None, value
+        return self._lazy(operation, value, kind, index)
+
+    def _lazy(self, operation: Operation, value: Value, kind: str, index: Index) -> Element:
+        name = operation.name
+        if name == "tt.load":
+            return self._load(operation, index)
+        if name == "arith.constant":
+            return self.scope.splat(value), 0
+        if name == "tt.make_range":
+            start = operation.integer("start")
+            at = index[0]
+            return (f"({kind})({at.text} + {start})" if start else f"(({kind}){at.text})"), at.level
+        parts = operands_at(operation, index, operation.results.index(value))
+        if name in ("tt.splat", "tt.broadcast", "tt.expand_dims", "tt.trans", "tt.reshape", "tt.split"):
+            return self.value(*parts[0])
+        elements = [self.value(*part) for part in parts]
+        level = max((each[1] for each in elements), default=0)
+        texts = [each[0] for each in elements]
+        if name in ("tt.join", "tt.cat"):
+            at = index[-1] if name == "tt.join" else index[0]
+            first = 1 if name == "tt.join" else operation.operands[0].type.shape[0]
+            return self.name(kind, f"{at.text} < {first} ? {texts[0]} : {texts[1]}", max(level, at.level))
+        return self.name(kind, expression(operation, texts), level)
+
+    # Memory
+
+    def _load(self, operation: Operation, index: Index) -> Element:
+        pointer, *rest = operation.operands
+        kind = operation.result.type.scalar
+        place, level = self.access.element(pointer, index)
+        text = from_memory(kind, place)
+        if rest:
+            mask = self.mask(rest[0], index)
+            if mask is not None:
+                other, other_level = self.value(rest[1], index) if len(rest) > 1 else ("0", 0)
+                level = max(level, mask[1], other_level)
+                text = f"{mask[0]} ? {text} : {other}"
+        return self.name(register_type(kind), text, level)
+
+    def mask(self, mask: Value, index: Index) -> Element | None:
+        """The C of a mask; None where the loop lets only elements through that it lets through."""
+        bounds = self.access.bounds(mask, index) if self.depth else None
+        if bounds is not None:
+            self.bounds.add(bounds)
+            if not self.masked:
+                return None
+        return self.value(mask, index)
+
+    def store(self, operation: Operation) -> None:
+        """A root: writes an element into the program's memory."""
+        pointer, stored, *rest = operation.operands
+        kind = stored.type.scalar
+        value, level = self.value(stored, self.index)
+        place, place_level = self.access.element(pointer, self.index)
+        mask = self.mask(rest[0], self.index) if rest else None
+        level = max(level, place_level, mask[1] if mask else 0, self.depth)
+        condition = f"if ({mask[0]}) " if mask else ""
+        self.statement(level, f"{condition}{place} = {to_memory(kind, value)};")
+
+
+def splat_literal(operation: Operation) -> str:
+    """The C of a constant, whose elements are all the same. Raises Unsupported where they are not."""
+    value = operation.attributes["value"]
+    if isinstance(value, list):
+        if len({str(each) for each in value}) != 1:
+            raise Unsupported("a constant tensor of several values")
+        value = value[0]
+    return literal(operation.result.type.scalar, value)

@@ -1,0 +1,214 @@
+"""Reductions and scans along an axis."""
+
+from __future__ import annotations
+
+from heitu.kernels.triton.ir import Operation, Region, Type, Value
+from heitu.kernels.triton.lowering.elementwise import expression
+from heitu.kernels.triton.lowering.nest import Nest
+from heitu.kernels.triton.lowering.planning import Plan, best_order
+from heitu.kernels.triton.lowering.representation import register_type, rounded
+from heitu.kernels.triton.lowering.scope import Scope
+from heitu.kernels.triton.lowering.shapes import Index, flat_index
+
+# Combinations that a loop may take in any order: OpenMP's name of each, and the C of what changes nothing.
+ANY_ORDER = {
+    "arith.addf": ("+", "-0.0f"),
+    "arith.mulf": ("*", "1.0f"),
+    "arith.addi": ("+", "0"),
+    "arith.muli": ("*", "1"),
+    "arith.andi": ("&", "-1"),
+    "arith.ori": ("|", "0"),
+    "arith.xori": ("^", "0"),
+    "arith.maxnumf": ("max", '__builtin_nanf("")'),
+    "arith.minnumf": ("min", '__builtin_nanf("")'),
+    "arith.maxsi": ("max", "{minimum}"),
+    "arith.minsi": ("min", "{maximum}"),
+}
+
+
+def combine(scope: Scope, region: Region, values: list[str], nest: Nest | None = None, level: int = 0) -> list[str]:
+    """The C of what a region makes of scalars; its operations become statements of the nest, or of the scope."""
+    names = dict(zip(region.block.arguments, values, strict=True))
+
+    def text(value: Value) -> str:
+        return names[value] if value in names else scope.scalar(value)
+
+    for operation in region.block.operations[:-1]:
+        operands = [text(each) for each in operation.operands]
+        if operation.name == "arith.constant":
+            names[operation.result] = scope.splat(operation.result)
+            continue
+        results = (
+            _called(scope, operation, operands, nest, level)
+            if operation.name == "tt.call"
+            else [expression(operation, operands)]
+        )
+        for result, made in zip(operation.results, results, strict=True):
+            name = scope.fresh("c")
+            statement = f"const {register_type(result.type)} {name} = {made};"
+            if nest is None:
+                scope.write(statement)
+            else:
+                nest.statement(level, statement)
+            names[result] = name
+    return [text(value) for value in region.block.end.operands]
+
+
+def _called(scope: Scope, operation: Operation, operands: list[str], nest: Nest | None, level: int) -> list[str]:
+    from heitu.kernels.triton.lowering.calls import call_scalars
+
+    statements, results = call_scalars(scope, operation, operands)
+    for statement in statements:
+        if nest is None:
+            scope.write(statement)
+        else:
+            nest.statement(level, statement)
+    return results
+
+
+def _only_operation(region: Region) -> Operation | None:
+    """The operation that a region consists of, if it is one on its two arguments."""
+    operations = region.block.operations
+    if len(operations) != 2 or len(region.block.arguments) != 2:
+        return None
+    only, end = operations
+    same = set(only.operands) == set(region.block.arguments)
+    return only if same and end.operands == only.results else None
+
+
+def reduce(scope: Scope, operation: Operation) -> None:
+    """`tt.reduce`: results are tiles, or scalars where one axis was all."""
+    axis = operation.integer("axis")
+    operands = operation.operands
+    shape = operands[0].type.shape
+    plan = Plan(scope, [(value, None) for value in operands], {operation})
+    only = _only_operation(operation.regions[0])
+    kind = operands[0].type.scalar
+    order = [each for each in best_order(scope, shape, operands) if shape[each] > 1]
+    if only is not None and only.name in ANY_ORDER and kind.element != "i1":
+        if order and order[-1] == axis:
+            _reduce_rows(scope, operation, plan, only, axis)
+        else:
+            _reduce_columns(scope, operation, plan, axis, order, _identity(only, kind))
+    else:
+        _reduce_columns(scope, operation, plan, axis, order, None)
+
+
+def _identity(only: Operation, kind: Type) -> str:
+    text = ANY_ORDER[only.name][1]
+    if kind.is_integer:
+        lowest = f"INT{max(kind.bits, 8)}_MIN"
+        return text.format(minimum=lowest, maximum=f"INT{max(kind.bits, 8)}_MAX")
+    return text
+
+
+def _results(scope: Scope, operation: Operation) -> list[str]:
+    """Where results are written: tiles, or variables."""
+    names = []
+    for result in operation.results:
+        if result.type.is_tensor:
+            names.append(scope.new_tile(result))
+        else:
+            name = scope.fresh("v")
+            scope.write(f"{register_type(result.type)} {name};")
+            scope.names[result] = name
+            names.append(name)
+    return names
+
+
+def _place(names: list[str], index: Index, axis: int, shape: tuple[int, ...], is_tensor: bool) -> list[str]:
+    if not is_tensor:
+        return names
+    rest = index[:axis] + index[axis + 1 :]
+    flat = flat_index(rest, shape[:axis] + shape[axis + 1 :]).text
+    return [f"{name}[{flat}]" for name in names]
+
+
+def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation, axis: int) -> None:
+    """Along the innermost axis: lanes of a vector take turns, and are combined at the end."""
+    value = operation.operands[0]
+    shape, kind = value.type.shape, value.type.scalar
+    name, _ = ANY_ORDER[only.name]
+    total = scope.fresh("total")
+    order = [each for each in range(len(shape)) if each != axis] + [axis]
+    nest = Nest(scope, shape, order, f"omp simd reduction({name}:{total})")
+    nest.spills = plan.spill()
+    targets = _results(scope, operation)
+    is_tensor = operation.result.type.is_tensor
+    nest.statement(nest.depth - 1, f"{register_type(kind)} {total} = {_identity(only, kind)};")
+    region = operation.regions[0]
+
+    def root(nest: Nest) -> None:
+        element, _ = nest.value(value, nest.index)
+        # Between elements of less than 32 bits a sum keeps 32, and is rounded once, as it is on chips.
+        (made,) = (
+            [f"{total} {name} {element}"]
+            if kind.is_float and only.name in ("arith.addf", "arith.mulf")
+            else combine(scope, region, [total, element], nest, nest.depth)
+        )
+        nest.statement(nest.depth, f"{total} = {made};")
+
+    (target,) = _place(targets, nest.index, axis, shape, is_tensor)
+    nest.after[nest.depth - 1].append(f"{target} = {rounded(kind, total)};")
+    nest.emit(root)
+    scope.tiles.update(nest.spills)
+
+
+def _reduce_columns(
+    scope: Scope, operation: Operation, plan: Plan, axis: int, order: list[int], identity: str | None
+) -> None:
+    """Along another axis, or with a combination that has an order: element after element."""
+    operands = operation.operands
+    shape = operands[0].type.shape
+    order = [each for each in order if each != axis]
+    outer, inner = (order[:-1], order[-1:]) if identity is not None else (order, [])
+    nest = Nest(scope, shape, [*outer, axis, *inner], "GCC ivdep" if inner else "")
+    nest.spills = plan.spill()
+    targets = _results(scope, operation)
+    places = _place(targets, nest.index, axis, shape, operation.result.type.is_tensor)
+    counter = nest.index[axis].text
+    region = operation.regions[0]
+
+    def root(nest: Nest) -> None:
+        elements = [nest.value(value, nest.index)[0] for value in operands]
+        if identity is not None:
+            total = f"({counter} == 0 ? {identity} : {places[0]})"
+            made = combine(scope, region, [total, elements[0]], nest, nest.depth)
+            nest.statement(nest.depth, f"{places[0]} = {made[0]};")
+            return
+        for place, element in zip(places, elements, strict=True):
+            nest.statement(nest.depth, f"if ({counter} == 0) {place} = {element};")
+        if shape[axis] > 1:
+            nest.statement(nest.depth, f"if ({counter} != 0) {{")
+            made = combine(scope, region, [*places, *elements], nest, nest.depth)
+            for place, text in zip(places, made, strict=True):
+                nest.statement(nest.depth, f"{place} = {text};")
+            nest.statement(nest.depth, "}")
+
+    nest.emit(root)
+    scope.tiles.update(nest.spills)
+
+
+def scan(scope: Scope, operation: Operation) -> None:
+    """`tt.scan`: each element combined with those before it, or behind it."""
+    axis = operation.integer("axis")
+    backward = bool(operation.attributes.get("reverse"))
+    operands = operation.operands
+    shape = operands[0].type.shape
+    sources = [scope.as_tile(value) for value in operands]
+    targets = [scope.new_tile(result) for result in operation.results]
+    inner = 1
+    for extent in shape[axis + 1 :]:
+        inner *= extent
+    outer = operands[0].type.size // (inner * shape[axis])
+    first, step = (f"{(shape[axis] - 1) * inner}", -inner) if backward else ("0", inner)
+    scope.write(
+        f"for (int64_t o = 0; o < {outer}; ++o) for (int64_t i = 0; i < {inner}; ++i) {{",
+        f"int64_t at = o * {inner * shape[axis]} + i + {first};",
+        *(f"{target}[at] = {source}[at];" for target, source in zip(targets, sources, strict=True)),
+        f"for (int64_t k = 1; k < {shape[axis]}; ++k) {{",
+        f"const int64_t before = at; at += {step};",
+    )
+    given = [f"{target}[before]" for target in targets] + [f"{source}[at]" for source in sources]
+    made = combine(scope, operation.regions[0], given)
+    scope.write(*(f"{target}[at] = {text};" for target, text in zip(targets, made, strict=True)), "}", "}")

@@ -1,0 +1,186 @@
+"""What is known while a function is lowered: the names of its values, its tiles, and what is still to be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from heitu.kernels.triton.ir import Function, Operation, Type, Value
+from heitu.kernels.triton.lowering.nest import Nest, splat_literal
+from heitu.kernels.triton.lowering.planning import Plan, best_order
+from heitu.kernels.triton.lowering.representation import register_type
+from heitu.kernels.triton.lowering.shapes import MOST_CHEAP_OPERATIONS, VIEWS, cheap_cost, flat_index
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A tensor that a loop carries, and to which it adds one number each time.
+
+    Args:
+        start: the tensor before the loop.
+        by: the C variable of what was added so far.
+    """
+
+    start: Value
+    by: str
+
+
+class Scope:
+    """One function.
+
+    Args:
+        signature: of the C function.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.lines: list[str] = []
+        self.declarations: list[str] = []
+        self.scratch_bytes = 0
+        self.names: dict[Value, str] = {}
+        self.tiles: dict[Value, str] = {}
+        self.shifted: dict[Value, Shifted] = {}
+        self.done: set[Operation] = set()
+        self.loads: list[Value] = []  # those that are not computed yet, in their order
+        self._count = 0
+        self._costs: dict[Value, int] = {}
+
+    # Text
+
+    def fresh(self, prefix: str) -> str:
+        """A name that nothing else has."""
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def write(self, *lines: str) -> None:
+        self.lines.extend(lines)
+
+    # Scalars
+
+    def scalar(self, value: Value) -> str:
+        """The C of a value that is no tensor."""
+        if value not in self.names and value.operation is not None and value.operation.name == "arith.constant":
+            self.names[value] = splat_literal(value.operation)
+        return self.names[value]
+
+    def splat(self, value: Value) -> str:
+        """The C of the one number that all elements of a constant are."""
+        assert value.operation is not None
+        return splat_literal(value.operation)
+
+    def define(self, value: Value, text: str) -> None:
+        """Gives a scalar a C variable with this value."""
+        name = self.fresh("v")
+        self.write(f"{register_type(value.type)} {name} = {text};")
+        self.names[value] = name
+
+    # Tiles
+
+    def allocate(self, kind: str, size: int) -> str:
+        """A tile of `size` elements in the memory of the program instance."""
+        name = self.fresh("tile")
+        width = 8 if kind in ("double", "int64_t") else 4
+        place = self.scratch_bytes
+        self.scratch_bytes += -(-size * width // ALIGNMENT) * ALIGNMENT
+        self.declarations.append(
+            f"{kind}* {name} = __builtin_assume_aligned(({kind}*)(scratch + {place}), {ALIGNMENT});"
+        )
+        return name
+
+    def new_tile(self, value: Value) -> str:
+        """A tile for a tensor that is written now."""
+        name = self.allocate(register_type(value.type), value.type.size)
+        self.tiles[value] = name
+        return name
+
+    def tile(self, value: Value) -> str | None:
+        """The tile that a tensor lies in; None if it is not computed, or cheaper to compute again."""
+        return self.tiles.get(value)
+
+    def as_tile(self, value: Value) -> str:
+        """The tile of a tensor, which is computed if it was not."""
+        if value not in self.tiles:
+            self.materialize([value])
+        return self.tiles[value]
+
+    def materialize(self, values: Iterable[Value]) -> None:
+        """Computes tensors into tiles."""
+        groups: dict[tuple[int, ...], list[Value]] = {}
+        for value in values:
+            if value not in self.tiles:
+                groups.setdefault(value.type.shape, []).append(value)
+        for shape, group in groups.items():
+            self._materialize(shape, group)
+
+    def _materialize(self, shape: tuple[int, ...], group: list[Value]) -> None:
+        plan = Plan(self, [(value, None) for value in group], set(), into=set(group))
+        nest = Nest(self, shape, best_order(self, shape, group))
+        nest.spills = plan.spill()
+        targets = {value: self.allocate(register_type(value.type), value.type.size) for value in group}
+
+        def fill(nest: Nest) -> None:
+            for value, name in targets.items():
+                text, _ = nest.value(value, nest.index)
+                nest.statement(nest.depth, f"{name}[{flat_index(nest.index, shape).text}] = {text};")
+
+        nest.emit(fill)
+        self.tiles.update(nest.spills)
+        self.tiles.update(targets)
+
+    # What is cheap, and what is still needed
+
+    def is_cheap(self, value: Value) -> bool:
+        """Whether computing an element again costs less than keeping it."""
+        if value in self.tiles:
+            return False
+        for carried in self.shifted:
+            self._costs.setdefault(carried, 0)
+        return cheap_cost(value, self._costs) <= MOST_CHEAP_OPERATIONS
+
+    def beneath(self, value: Value) -> Iterable[Value]:
+        """The tensors that have to be in tiles for the value to be cheap."""
+        if not value.type.is_tensor or value in self.tiles or value in self.shifted or self.is_cheap(value):
+            return
+        assert value.operation is not None, value
+        if value.operation.name in VIEWS:
+            for operand in value.operation.operands:
+                yield from self.beneath(operand)
+        else:
+            yield value
+
+    def settle(self, values: Iterable[Value]) -> None:
+        """Sees to it that the values can be computed anywhere from now on, without memory being read."""
+        self.materialize(dict.fromkeys(each for value in values for each in self.beneath(value)))
+
+    def settle_loads(self, within: set[Operation]) -> None:
+        """Reads what was asked for so far and is still needed by others than `within`, before memory is written."""
+        pending = [value for value in self.loads if value not in self.tiles]
+        self.loads = []
+        needed = [value for value in pending if self.is_needed(value, within)]
+        self.materialize(needed)
+        kept = [v for v in pending if v not in self.tiles]
+        self.loads = kept
+
+    def is_needed(self, value: Value, but_for: set[Operation]) -> bool:
+        """Whether anything that is not computed yet, other than these operations, uses the value."""
+        return any(
+            user not in self.done
+            and user not in but_for
+            and (not self.is_waiting(user) or any(self.is_needed(each, but_for) for each in user.results))
+            for user in value.users
+        )
+
+    def is_waiting(self, operation: Operation) -> bool:
+        """Whether the operation is computed where its results are used, and is not computed yet."""
+        from heitu.kernels.triton.lowering.shapes import is_lazy
+
+        return (
+            is_lazy(operation)
+            and operation.results[0].type.is_tensor
+            and not any(result in self.tiles for result in operation.results)
+        )
+
+    def kind_of(self, value: Value) -> Type:
+        return value.type

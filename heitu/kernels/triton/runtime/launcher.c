@@ -1,0 +1,265 @@
+// What `kernel[grid](...)` calls in the end: packs Python's arguments and runs the grid.
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool.h"
+
+#define BEFORE_ARGUMENTS 9  // grid (3), stream, function, two kinds of metadata, two hooks
+#define MOST_ARGUMENTS 512
+
+typedef struct {
+  PyObject_HEAD
+  char* kinds;  // one letter an argument; parentheses around those of a tuple
+  int64_t scratch_bytes;
+  int threads;
+  PyObject* around;  // None, or called with (stream, function that runs the grid)
+  vectorcallfunc vectorcall;
+} Launcher;
+
+static PyObject* data_ptr_name;
+
+static int pack_pointer(PyObject* value, uint64_t* slot) {
+  if (value == Py_None) {
+    *slot = 0;
+    return 0;
+  }
+  if (PyLong_Check(value)) {
+    *slot = PyLong_AsUnsignedLongLongMask(value);
+    return PyErr_Occurred() ? -1 : 0;
+  }
+  PyObject* address = PyObject_CallMethodNoArgs(value, data_ptr_name);
+  if (address == NULL) {
+    PyErr_Format(PyExc_TypeError, "Pointer argument must be a tensor, an integer or None, not %s",
+                 Py_TYPE(value)->tp_name);
+    return -1;
+  }
+  *slot = PyLong_AsUnsignedLongLongMask(address);
+  Py_DECREF(address);
+  return PyErr_Occurred() ? -1 : 0;
+}
+
+static int pack_float(PyObject* value, char kind, uint64_t* slot) {
+  const double number = PyFloat_AsDouble(value);
+  if (number == -1.0 && PyErr_Occurred()) return -1;
+  *slot = 0;
+  if (kind == 'd') {
+    memcpy(slot, &number, sizeof number);
+  } else if (kind == 'h') {
+    const _Float16 half = (_Float16)number;
+    memcpy(slot, &half, sizeof half);
+  } else {
+    const float single = (float)number;
+    uint32_t bits;
+    memcpy(&bits, &single, sizeof bits);
+    if (kind == 'B') bits = single != single ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    *slot = bits;
+  }
+  return 0;
+}
+
+// Packs one argument; `kinds` moves behind its letters. Returns the number of slots, or -1.
+static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room) {
+  const char kind = *(*kinds)++;
+  if (kind == '(') {
+    PyObject* items = PySequence_Fast(value, "a tuple was expected as an argument");
+    if (items == NULL) return -1;
+    int used = 0;
+    for (Py_ssize_t i = 0; **kinds != ')' && **kinds != '\0'; ++i) {
+      if (i >= PySequence_Fast_GET_SIZE(items)) {
+        PyErr_SetString(PyExc_TypeError, "a tuple argument has fewer items than before");
+        used = -1;
+        break;
+      }
+      const int more =
+          pack(PySequence_Fast_GET_ITEM(items, i), kinds, slots + used, room - used);
+      if (more < 0) {
+        used = -1;
+        break;
+      }
+      used += more;
+    }
+    Py_DECREF(items);
+    if (used >= 0) ++*kinds;
+    return used;
+  }
+  if (kind == 'c') return 0;
+  if (room < 1) {
+    PyErr_Format(PyExc_TypeError, "a kernel may have %d arguments at most", MOST_ARGUMENTS);
+    return -1;
+  }
+  if (kind == 'p') return pack_pointer(value, slots) < 0 ? -1 : 1;
+  if (kind == 'i') {
+    PyObject* number = PyNumber_Index(value);
+    if (number == NULL) return -1;
+    *slots = PyLong_AsUnsignedLongLongMask(number);
+    Py_DECREF(number);
+    return PyErr_Occurred() ? -1 : 1;
+  }
+  return pack_float(value, kind, slots) < 0 ? -1 : 1;
+}
+
+static int call_hook(PyObject* hook, PyObject* metadata) {
+  if (hook == Py_None) return 0;
+  PyObject* result = PyObject_CallOneArg(hook, metadata);
+  Py_XDECREF(result);
+  return result == NULL ? -1 : 0;
+}
+
+static int run(const Launcher* self, Kernel kernel, const uint64_t* slots, const int32_t* grid) {
+  int code;
+  Py_BEGIN_ALLOW_THREADS;
+  code = heitu_run_grid(kernel, slots, grid, self->scratch_bytes, self->threads);
+  Py_END_ALLOW_THREADS;
+  if (code != 0) {
+    PyErr_Format(PyExc_MemoryError, "no memory for the tiles of a kernel: %lld bytes a thread",
+                 (long long)self->scratch_bytes);
+    return -1;
+  }
+  char* failure = heitu_take_failure();
+  if (failure != NULL) {
+    PyErr_Format(PyExc_RuntimeError, "CUDA error: device-side assert triggered: %s", failure);
+    free(failure);
+    return -1;
+  }
+  return 0;
+}
+
+// A launch that is kept, as a graph keeps it.
+typedef struct {
+  PyObject_HEAD
+  Launcher* launcher;
+  Kernel kernel;
+  int32_t grid[3];
+  uint64_t slots[];
+} Launch;
+
+static PyObject* launch_call(PyObject* object, PyObject* Py_UNUSED(arguments),
+                             PyObject* Py_UNUSED(names)) {
+  Launch* self = (Launch*)object;
+  if (run(self->launcher, self->kernel, self->slots, self->grid) < 0) return NULL;
+  Py_RETURN_NONE;
+}
+
+static void launch_dealloc(PyObject* object) {
+  Py_DECREF(((Launch*)object)->launcher);
+  PyObject_Free(object);
+}
+
+static PyTypeObject LaunchType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "heitu_triton_runtime.Launch",
+    .tp_basicsize = sizeof(Launch) + MOST_ARGUMENTS * sizeof(uint64_t),
+    .tp_dealloc = launch_dealloc,
+    .tp_call = launch_call,
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+};
+
+static int run_around(Launcher* self, PyObject* stream, Kernel kernel, const uint64_t* slots,
+                      int used, const int32_t* grid) {
+  Launch* launch = PyObject_New(Launch, &LaunchType);
+  if (launch == NULL) return -1;
+  Py_INCREF(self);
+  launch->launcher = self;
+  launch->kernel = kernel;
+  memcpy(launch->grid, grid, sizeof launch->grid);
+  memcpy(launch->slots, slots, (size_t)used * sizeof *slots);
+  PyObject* result =
+      PyObject_CallFunctionObjArgs(self->around, stream, (PyObject*)launch, NULL);
+  Py_DECREF(launch);
+  Py_XDECREF(result);
+  return result == NULL ? -1 : 0;
+}
+
+static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* arguments, size_t count,
+                                     PyObject* names) {
+  Launcher* self = (Launcher*)object;
+  const Py_ssize_t given = PyVectorcall_NARGS(count);
+  if (given < BEFORE_ARGUMENTS || (names != NULL && PyTuple_GET_SIZE(names) > 0)) {
+    PyErr_SetString(PyExc_TypeError, "a launcher takes a grid, a stream, hooks and arguments");
+    return NULL;
+  }
+  int32_t grid[3];
+  for (int i = 0; i < 3; ++i) {
+    const long extent = PyLong_AsLong(arguments[i]);
+    if (extent == -1 && PyErr_Occurred()) return NULL;
+    grid[i] = (int32_t)extent;
+  }
+  const Kernel kernel = (Kernel)PyLong_AsVoidPtr(arguments[4]);
+  if (kernel == NULL && PyErr_Occurred()) return NULL;
+  uint64_t slots[MOST_ARGUMENTS];
+  int used = 0;
+  const char* kinds = self->kinds;
+  for (Py_ssize_t i = BEFORE_ARGUMENTS; i < given && *kinds != '\0'; ++i) {
+    const int more = pack(arguments[i], &kinds, slots + used, MOST_ARGUMENTS - used);
+    if (more < 0) return NULL;
+    used += more;
+  }
+  if (*kinds != '\0') {
+    PyErr_SetString(PyExc_TypeError, "a kernel was launched with too few arguments");
+    return NULL;
+  }
+  if ((int64_t)grid[0] * grid[1] * grid[2] > 0) {
+    if (call_hook(arguments[7], arguments[6]) < 0) return NULL;
+    const int code = self->around == Py_None
+                         ? run(self, kernel, slots, grid)
+                         : run_around(self, arguments[3], kernel, slots, used, grid);
+    if (code < 0 || call_hook(arguments[8], arguments[6]) < 0) return NULL;
+  }
+  Py_RETURN_NONE;
+}
+
+static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject* names) {
+  static char* keywords[] = {"kinds", "scratch_bytes", "threads", "around", NULL};
+  const char* kinds;
+  long long scratch_bytes;
+  int threads;
+  PyObject* around = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLi|O", keywords, &kinds, &scratch_bytes,
+                                   &threads, &around)) {
+    return NULL;
+  }
+  Launcher* self = (Launcher*)type->tp_alloc(type, 0);
+  if (self == NULL) return NULL;
+  self->kinds = strdup(kinds);
+  self->scratch_bytes = scratch_bytes;
+  self->threads = threads;
+  Py_INCREF(around);
+  self->around = around;
+  self->vectorcall = launcher_vectorcall;
+  return (PyObject*)self;
+}
+
+static void launcher_dealloc(PyObject* object) {
+  Launcher* self = (Launcher*)object;
+  free(self->kinds);
+  Py_XDECREF(self->around);
+  Py_TYPE(object)->tp_free(object);
+}
+
+static PyTypeObject LauncherType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "heitu_triton_runtime.Launcher",
+    .tp_basicsize = sizeof(Launcher),
+    .tp_dealloc = launcher_dealloc,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(Launcher, vectorcall),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_new = launcher_new,
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "heitu_triton_runtime",
+                                    .m_size = -1};
+
+PyMODINIT_FUNC PyInit_heitu_triton_runtime(void) {
+  data_ptr_name = PyUnicode_InternFromString("data_ptr");
+  if (data_ptr_name == NULL || PyType_Ready(&LauncherType) < 0 || PyType_Ready(&LaunchType) < 0) {
+    return NULL;
+  }
+  PyObject* made = PyModule_Create(&module);
+  if (made == NULL) return NULL;
+  Py_INCREF(&LauncherType);
+  if (PyModule_AddObject(made, "Launcher", (PyObject*)&LauncherType) < 0) return NULL;
+  return made;
+}
