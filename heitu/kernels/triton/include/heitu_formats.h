@@ -15,11 +15,7 @@
 #ifndef HEITU_FORMATS_H_
 #define HEITU_FORMATS_H_
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#include "heitu_math.h"
+#include "heitu_bits.h"
 
 // ---- bf16 ----
 

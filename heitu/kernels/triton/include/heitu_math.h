@@ -6,66 +6,29 @@
 // 4). They must be compiled without -ffast-math, whose reassociation would undo the splitting of
 // constants below.
 //
-// Polynomials are minimax approximations of their own, by Remez' exchange on the reduced interval.
+// Polynomials are minimax approximations on the reduced interval, found by Remez' exchange.
 #ifndef HEITU_MATH_H_
 #define HEITU_MATH_H_
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#define HT_FN static inline __attribute__((always_inline, unused))
-
-// Without the instruction, fma() is a slow call that nothing vectorises; two roundings are near
-// enough then.
-#if defined(__FMA__) || defined(__aarch64__) || defined(__riscv_flen)
-#define HT_FMAF(a, b, c) __builtin_fmaf(a, b, c)
-#define HT_FMAD(a, b, c) __builtin_fma(a, b, c)
-#else
-#define HT_FMAF(a, b, c) ((a) * (b) + (c))
-#define HT_FMAD(a, b, c) ((a) * (b) + (c))
-#endif
-
-HT_FN uint32_t ht_f32_bits(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-HT_FN float ht_f32_of_bits(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-HT_FN uint64_t ht_f64_bits(double x) {
-  uint64_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-HT_FN double ht_f64_of_bits(uint64_t bits) {
-  double x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
+#include "heitu_angles.h"
+#include "heitu_bits.h"
 
 #define HT_LOG2E_F 0x1.715476p+0f
 #define HT_LN2_HI_F 0x1.62e400p-1f  // 15 bits: a product with an exponent is exact
 #define HT_LN2_LO_F 0x1.7f7d1cp-20f
 #define HT_LOG10_2_HI_F 0x1.344000p-2f  // 13 bits, likewise
 #define HT_LOG10_2_LO_F 0x1.3509f8p-18f
-#define HT_PI_F 0x1.921fb6p+1f
-#define HT_PI_2_F 0x1.921fb6p+0f
-// Adding 1.5 * 2^23 leaves a number's nearest integer in the lowest bits.
-#define HT_ROUND_F 0x1.8p+23f
-#define HT_ROUND_D 0x1.8p+52
 
-// The lower and upper limit let NaN through.
+// x between a negative and a positive limit, by comparisons of bits: the compiler then sees minima,
+// where comparisons of floats with constants would become branches. What NaN gives is left to the
+// caller.
 HT_FN float ht_bound_f32(float x, float low, float high) {
-  const float bounded = low > x ? low : x;
-  return high < bounded ? high : bounded;
+  const int32_t bits = (int32_t)ht_f32_bits(x), upper = (int32_t)ht_f32_bits(high);
+  const uint32_t bounded = (uint32_t)(bits < upper ? bits : upper), lower = ht_f32_bits(low);
+  return ht_f32_of_bits(bounded < lower ? bounded : lower);
 }
+
+HT_FN float ht_number_f32(float x, float result) { return x == x ? result : x; }
 
 // p * 2^n for n in [-252, 254], rounded once: two steps, as 2^n may be no normal number.
 HT_FN float ht_scale_f32(float p, int32_t n) {
@@ -76,12 +39,12 @@ HT_FN float ht_scale_f32(float p, int32_t n) {
 
 // (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2
 HT_FN float ht_exp_tail_f32(float r) {
-  float q = 0.000202757437f;
-  q = HT_FMAF(q, r, 0.00139311375f);
-  q = HT_FMAF(q, r, 0.00833280385f);
-  q = HT_FMAF(q, r, 0.0416664816f);
-  q = HT_FMAF(q, r, 0.166666687f);
-  return HT_FMAF(q, r, 0.5f);
+  // In pairs: a chain of dependent steps is what takes the time in such short loops.
+  const float z = r * r;
+  const float low = HT_FMAF(0.166666687f, r, 0.5f);
+  const float middle = HT_FMAF(0.00833280385f, r, 0.0416664816f);
+  const float high = HT_FMAF(0.000202757437f, r, 0.00139311375f);
+  return HT_FMAF(HT_FMAF(high, z, middle), z, low);
 }
 
 // e^x * 2^k, for functions that halve e^x where it would overflow.
@@ -91,23 +54,35 @@ HT_FN float ht_exp_scaled_f32(float x, int32_t k) {
   const float n = shifted - HT_ROUND_F;
   const float r = HT_FMAF(n, -HT_LN2_LO_F, HT_FMAF(n, -HT_LN2_HI_F, bounded));
   const float p = HT_FMAF(r * r, ht_exp_tail_f32(r), r) + 1.0f;
-  return ht_scale_f32(p, (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F)) + k);
+  const int32_t exponent = (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F));
+  return ht_number_f32(x, ht_scale_f32(p, exponent + k));
 }
 
 HT_FN float ht_exp_f32(float x) { return ht_exp_scaled_f32(x, 0); }
 
+// 2^r on |r| <= 1/2
+HT_FN float ht_exp2_half_f32(float r) {
+  const float z = r * r;
+  const float p0 = HT_FMAF(0.693147182f, r, 1.0f);
+  const float p2 = HT_FMAF(0.0555032752f, r, 0.240226507f);
+  const float p4 = HT_FMAF(0.00134004047f, r, 0.00961800292f);
+  const float p6 = HT_FMAF(0.00015476608f, z, p4);
+  return HT_FMAF(HT_FMAF(p6, z, p2), z, p0);
+}
+
 HT_FN float ht_exp2_f32(float x) {
   const float bounded = ht_bound_f32(x, -151.0f, 129.0f);
   const float shifted = bounded + HT_ROUND_F;
-  const float r = bounded - (shifted - HT_ROUND_F);
-  float p = 0.00015476608f;
-  p = HT_FMAF(p, r, 0.00134004047f);
-  p = HT_FMAF(p, r, 0.00961800292f);
-  p = HT_FMAF(p, r, 0.0555032752f);
-  p = HT_FMAF(p, r, 0.240226507f);
-  p = HT_FMAF(p, r, 0.693147182f);
-  p = HT_FMAF(p, r, 1.0f);
-  return ht_scale_f32(p, (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F)));
+  const float p = ht_exp2_half_f32(bounded - (shifted - HT_ROUND_F));
+  const int32_t exponent = (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F));
+  return ht_number_f32(x, ht_scale_f32(p, exponent));
+}
+
+// 2^x where that is a normal number.
+HT_FN float ht_exp2_near_f32(float x) {
+  const float shifted = x + HT_ROUND_F;
+  const float p = ht_exp2_half_f32(x - (shifted - HT_ROUND_F));
+  return ht_f32_of_bits(ht_f32_bits(p) + (ht_f32_bits(shifted) << 23));
 }
 
 // 10^x = 2^n e^(r ln 10), where r = x - n log10(2) keeps what a product of x and ln 10 would lose.
@@ -118,7 +93,8 @@ HT_FN float ht_exp10_f32(float x) {
   const float r =
       HT_FMAF(n, -HT_LOG10_2_LO_F, HT_FMAF(n, -HT_LOG10_2_HI_F, bounded)) * 0x1.26bb1cp+1f;
   const float p = HT_FMAF(r * r, ht_exp_tail_f32(r), r) + 1.0f;
-  return ht_scale_f32(p, (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F)));
+  const int32_t exponent = (int32_t)(ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F));
+  return ht_number_f32(x, ht_scale_f32(p, exponent));
 }
 
 HT_FN float ht_expm1_f32(float x) {
@@ -130,7 +106,7 @@ HT_FN float ht_expm1_f32(float x) {
   // Half of the result first, as 2^128 is none.
   const uint32_t exponent = ht_f32_bits(shifted) - ht_f32_bits(HT_ROUND_F) + 126;
   const float scale = ht_f32_of_bits(exponent << 23);
-  const float result = 2.0f * HT_FMAF(p, scale, scale - 0.5f);
+  const float result = ht_number_f32(x, 2.0f * HT_FMAF(p, scale, scale - 0.5f));
   return __builtin_fabsf(x) < 1e-8f ? x : result;
 }
 
@@ -151,16 +127,14 @@ HT_FN ht_split_f32_t ht_split_f32(float x) {
 
 // ln(1 + f) - f + f^2 / 2 on [sqrt(1/2) - 1, sqrt(2) - 1]
 HT_FN float ht_log_tail_f32(float f) {
-  float p = 0.0674663857f;
-  p = HT_FMAF(p, f, -0.116756357f);
-  p = HT_FMAF(p, f, 0.118881524f);
-  p = HT_FMAF(p, f, -0.1240559f);
-  p = HT_FMAF(p, f, 0.142195538f);
-  p = HT_FMAF(p, f, -0.166679963f);
-  p = HT_FMAF(p, f, 0.200021192f);
-  p = HT_FMAF(p, f, -0.250000089f);
-  p = HT_FMAF(p, f, 0.333333135f);
-  return f * f * f * p;
+  const float z = f * f;
+  const float p1 = HT_FMAF(-0.250000089f, f, 0.333333135f);
+  const float p3 = HT_FMAF(-0.166679963f, f, 0.200021192f);
+  const float p5 = HT_FMAF(-0.1240559f, f, 0.142195538f);
+  const float p7 = HT_FMAF(-0.116756357f, f, 0.118881524f);
+  const float low = HT_FMAF(p3, z, p1);
+  const float high = HT_FMAF(HT_FMAF(0.0674663857f, z, p7), z, p5);
+  return z * f * HT_FMAF(high, z * z, low);
 }
 
 // What a logarithm gives for x <= 0, infinity and NaN.
@@ -209,118 +183,38 @@ HT_FN float ht_log1p_f32(float x) {
   return __builtin_fabsf(x) < 1e-8f ? x : result;
 }
 
-// The nearest multiple of pi/2 and what is left of x, exact to 2^-53 of itself for every finite
-// float. 1/(2 pi) is cut into pieces of 29 bits, whose products with x are exact in double, as is
-// what remains of them after whole turns are dropped; the sum, in order, then loses nothing where
-// it cancels.
-typedef struct {
-  float r;
-  uint32_t quadrant;
-} ht_angle_t;
-
-HT_FN double ht_turn(double product) { return product - __builtin_rint(product); }
-
-HT_FN ht_angle_t ht_reduce_f32(float x) {
-  const double d = x;
-  const double t0 = ht_turn(d * 0x1.45f306dp-3), t1 = ht_turn(d * 0x1.9391054p-32);
-  const double t2 = ht_turn(d * 0x1.4fe13abp-61), t3 = ht_turn(d * 0x1.d1f534dp-90);
-  const double t4 = HT_FMAD(d, 0x1.5993c439041fep-150, ht_turn(d * 0x1.b81b6c5p-119));
-  const double shifted = (((t0 + t1) + (t2 + t3)) + t4) * 4.0 + HT_ROUND_D;
-  const double quarters = shifted - HT_ROUND_D;
-  const double left = ((((t0 - quarters * 0.25) + t1) + t2) + t3) + t4;
-  ht_angle_t angle;
-  angle.r = (float)(left * 0x1.921fb54442d18p+2);
-  angle.quadrant = (uint32_t)ht_f64_bits(shifted);
-  return angle;
-}
-
-HT_FN float ht_sin_quarter_f32(float r) {
-  const float z = r * r;
-  float p = 2.71804629e-6f;
-  p = HT_FMAF(p, z, -0.000198393042f);
-  p = HT_FMAF(p, z, 0.00833332911f);
-  p = HT_FMAF(p, z, -0.166666672f);
-  return HT_FMAF(p * z, r, r);
-}
-
-HT_FN float ht_cos_quarter_f32(float r) {
-  const float z = r * r;
-  float p = 2.44377406e-5f;
-  p = HT_FMAF(p, z, -0.00138873619f);
-  p = HT_FMAF(p, z, 0.0416666456f);
-  p = HT_FMAF(p, z, -0.5f);
-  return HT_FMAF(p, z, 1.0f);
-}
-
-HT_FN float ht_sine_of_f32(ht_angle_t angle, uint32_t quadrant) {
-  const float value = quadrant & 1 ? ht_cos_quarter_f32(angle.r) : ht_sin_quarter_f32(angle.r);
-  return ht_f32_of_bits(ht_f32_bits(value) ^ ((quadrant & 2) << 30));
-}
-
-HT_FN float ht_sin_f32(float x) {
-  const ht_angle_t angle = ht_reduce_f32(x);
-  const float result = ht_sine_of_f32(angle, angle.quadrant);
-  return x == 0.0f ? x : result;
-}
-
-HT_FN float ht_cos_f32(float x) {
-  const ht_angle_t angle = ht_reduce_f32(x);
-  return ht_sine_of_f32(angle, angle.quadrant + 1);
-}
-
-// Of pi x, whose multiples of 1/2 are exact.
-HT_FN ht_angle_t ht_reduce_pi_f32(float x) {
-  const float turn = x - 2.0f * __builtin_rintf(0.5f * x);
-  const float shifted = 2.0f * turn + HT_ROUND_F;
-  ht_angle_t angle;
-  angle.r = (turn - 0.5f * (shifted - HT_ROUND_F)) * HT_PI_F;
-  angle.quadrant = ht_f32_bits(shifted);
-  return angle;
-}
-
-HT_FN float ht_sinpi_f32(float x) {
-  const ht_angle_t angle = ht_reduce_pi_f32(x);
-  const float result = ht_sine_of_f32(angle, angle.quadrant);
-  return result == 0.0f ? __builtin_copysignf(0.0f, x) : result;
-}
-
-HT_FN float ht_cospi_f32(float x) {
-  const ht_angle_t angle = ht_reduce_pi_f32(x);
-  return ht_sine_of_f32(angle, angle.quadrant + 1) + 0.0f;
-}
-
-HT_FN float ht_tan_f32(float x) {
-  const ht_angle_t angle = ht_reduce_f32(x);
-  const float sine = ht_sin_quarter_f32(angle.r), cosine = ht_cos_quarter_f32(angle.r);
-  const int odd = angle.quadrant & 1;
-  const float result = (odd ? -cosine : sine) / (odd ? sine : cosine);
-  return x == 0.0f ? x : result;
-}
-
+// expm1(2 x) / (expm1(2 x) + 2); from 10 on it is 1.
 HT_FN float ht_tanh_f32(float x) {
-  const float e = ht_expm1_f32(ht_bound_f32(2.0f * __builtin_fabsf(x), 0.0f, 20.0f));
-  return __builtin_copysignf(e / (e + 2.0f), x);
+  const uint32_t bits = ht_f32_bits(x) & 0x7fffffffu;
+  const float a = 2.0f * ht_f32_of_bits(bits < 0x41200000u ? bits : 0x41200000u);
+  const float shifted = HT_FMAF(a, HT_LOG2E_F, HT_ROUND_F);
+  const float n = shifted - HT_ROUND_F;
+  const float r = HT_FMAF(n, -HT_LN2_LO_F, HT_FMAF(n, -HT_LN2_HI_F, a));
+  const float p = HT_FMAF(r * r, ht_exp_tail_f32(r), r);
+  const float scale = ht_f32_of_bits((ht_f32_bits(shifted) + 127) << 23);
+  const float e = HT_FMAF(p, scale, scale - 1.0f);
+  const float result = __builtin_copysignf(e / (e + 2.0f), x);
+  return ht_number_f32(x, result);
 }
 
-// 2^(x P(x)) = 1 - erf(x) from 0.95 on; below, erf(x) = x + x P(x^2).
+// 2^(x P(x)) = 1 - erf(x) from 0.95 on; below, erf(x) = x + x P(x^2). From 4 on it is 1.
 HT_FN float ht_erf_f32(float x) {
-  const float a = ht_bound_f32(__builtin_fabsf(x), 0.0f, 4.0f), z = a * a;
-  float small = 8.18548506e-5f;
-  small = HT_FMAF(small, z, -0.000809781952f);
-  small = HT_FMAF(small, z, 0.00519696483f);
-  small = HT_FMAF(small, z, -0.0268577114f);
-  small = HT_FMAF(small, z, 0.112836644f);
-  small = HT_FMAF(small, z, -0.376126319f);
-  small = HT_FMAF(small, z, 0.128379166f);
-  small = HT_FMAF(small, a, a);
-  float large = 0.000309592957f;
-  large = HT_FMAF(large, a, -0.00464542583f);
-  large = HT_FMAF(large, a, 0.0330463648f);
-  large = HT_FMAF(large, a, -0.151896745f);
-  large = HT_FMAF(large, a, -0.917120397f);
-  large = HT_FMAF(large, a, -1.62811017f);
-  large = 1.0f - ht_exp2_f32(large * a);
-  return __builtin_copysignf(a < 0.95f ? small : large, x);
+  const uint32_t bits = ht_f32_bits(x) & 0x7fffffffu;
+  const float a = ht_f32_of_bits(bits < 0x40800000u ? bits : 0x40800000u);
+  const float z = a * a;
+  const float z2 = z * z;
+  const float s1 = HT_FMAF(-0.376126319f, z, 0.128379166f);
+  const float s3 = HT_FMAF(-0.0268577114f, z, 0.112836644f);
+  const float s5 = HT_FMAF(-0.000809781952f, z, 0.00519696483f);
+  const float s6 = HT_FMAF(8.18548506e-5f, z2, s5);
+  const float small = HT_FMAF(HT_FMAF(HT_FMAF(s6, z2, s3), z2, s1), a, a);
+  const float l1 = HT_FMAF(-0.917120397f, a, -1.62811017f);
+  const float l3 = HT_FMAF(0.0330463648f, a, -0.151896745f);
+  const float l5 = HT_FMAF(0.000309592957f, a, -0.00464542583f);
+  const float exponent = HT_FMAF(HT_FMAF(l5, z, l3), z, l1) * a;
+  const float large = 1.0f - ht_exp2_near_f32(exponent);
+  const float result = __builtin_copysignf(a < 0.95f ? small : large, x);
+  return ht_number_f32(x, result);
 }
 
 // e^a / 2 for what the hyperbolic functions need of it.
@@ -360,62 +254,6 @@ HT_FN float ht_acosh_f32(float x) {
 HT_FN float ht_atanh_f32(float x) {
   const float a = __builtin_fabsf(x);
   return __builtin_copysignf(0.5f * ht_log1p_f32(2.0f * a / (1.0f - a)), x);
-}
-
-// asin(s) for 0 <= s <= 1/2
-HT_FN float ht_asin_half_f32(float s, float z) {
-  float p = 0.0422243699f;
-  p = HT_FMAF(p, z, 0.0241479538f);
-  p = HT_FMAF(p, z, 0.0454761945f);
-  p = HT_FMAF(p, z, 0.0749525651f);
-  p = HT_FMAF(p, z, 0.166667536f);
-  return HT_FMAF(p * z, s, s);
-}
-
-HT_FN float ht_asin_f32(float x) {
-  const float a = __builtin_fabsf(x);
-  const float z = a > 0.5f ? 0.5f * (1.0f - a) : a * a;
-  const float p = ht_asin_half_f32(a > 0.5f ? __builtin_sqrtf(z) : a, z);
-  return __builtin_copysignf(a > 0.5f ? HT_FMAF(-2.0f, p, HT_PI_2_F) : p, x);
-}
-
-HT_FN float ht_acos_f32(float x) {
-  const float a = __builtin_fabsf(x);
-  const float z = a > 0.5f ? 0.5f * (1.0f - a) : a * a;
-  const float p = ht_asin_half_f32(a > 0.5f ? __builtin_sqrtf(z) : a, z);
-  const float large = x < 0.0f ? HT_FMAF(-2.0f, p, HT_PI_F) : 2.0f * p;
-  return a > 0.5f ? large : HT_PI_2_F - __builtin_copysignf(p, x);
-}
-
-// atan(t) for 0 <= t <= 1
-HT_FN float ht_atan_unit_f32(float t) {
-  const float z = t * t;
-  float p = -0.00179366872f;
-  p = HT_FMAF(p, z, 0.0109148128f);
-  p = HT_FMAF(p, z, -0.031178223f);
-  p = HT_FMAF(p, z, 0.0579579622f);
-  p = HT_FMAF(p, z, -0.0840347111f);
-  p = HT_FMAF(p, z, 0.109521925f);
-  p = HT_FMAF(p, z, -0.142642424f);
-  p = HT_FMAF(p, z, 0.199985489f);
-  p = HT_FMAF(p, z, -0.333332986f);
-  return HT_FMAF(p * z, t, t);
-}
-
-HT_FN float ht_atan_f32(float x) {
-  const float a = __builtin_fabsf(x);
-  const float p = ht_atan_unit_f32(a > 1.0f ? 1.0f / a : a);
-  return __builtin_copysignf(a > 1.0f ? HT_PI_2_F - p : p, x);
-}
-
-HT_FN float ht_atan2_f32(float y, float x) {
-  const float a = __builtin_fabsf(x), b = __builtin_fabsf(y);
-  const float large = a < b ? b : a, small = a < b ? a : b;
-  const float ratio = small == large ? (large == 0.0f ? 0.0f : 1.0f) : small / large;
-  const float p = ht_atan_unit_f32(ratio);
-  const float first = a < b ? HT_PI_2_F - p : p;
-  const float half = ht_f32_bits(x) >> 31 ? HT_PI_F - first : first;
-  return (x == x) & (y == y) ? __builtin_copysignf(half, y) : x + y;
 }
 
 // A third of the exponent is near; two steps of Halley's method triple the bits each, in double.
