@@ -72,6 +72,8 @@ def loops(compile_loops: Any) -> Any:
             signatures[f"ht_{source}_to_{integer}"] = (source, integer)
     signatures |= {
         "ht_f16_to_e4m3b11fnuz": ("u16", "u8"),
+        "ht_round_to_bf16": ("f32", "f32"),
+        "ht_round_to_f16": ("f32", "f32"),
         "ht_e8m0_to_f32": ("u8", "f32"),
         "ht_f32_to_e8m0_rtz": ("f32", "u8"),
         "ht_f32_to_e8m0_up": ("f32", "u8"),
@@ -149,6 +151,15 @@ def test_encoding(loops: Any, name: str, source: str, mode: str) -> None:
         assert (nans == len(fmt.magnitudes()) - 1).all()
     else:
         assert np.isnan(loops(f"ht_{name}_to_f32", nans)).all()
+
+
+@pytest.mark.parametrize("name", ["bf16", "f16"])
+def test_rounding_is_a_conversion_there_and_back(loops: Any, name: str) -> None:
+    x = samples("f32", FORMATS[name])
+    want = loops(f"ht_{name}_to_f32", loops(f"ht_f32_to_{name}", x))
+    got = loops(f"ht_round_to_{name}", x)
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -17,50 +17,54 @@
 
 #include "heitu_bits.h"
 
+// Choices are made by masks where values depend on them further: of ternaries a compiler makes
+// branches, whose arms it then vectorises one by one.
+HT_FN uint32_t ht_mask(int condition) { return 0u - (uint32_t)condition; }
+HT_FN uint32_t ht_choose(uint32_t mask, uint32_t a, uint32_t b) { return (a & mask) | (b & ~mask); }
+
 // ---- bf16 ----
 
 HT_FN float ht_bf16_to_f32(uint16_t x) { return ht_f32_of_bits((uint32_t)x << 16); }
 
-HT_FN uint16_t ht_f32_to_bf16(float x) {
+HT_FN uint32_t ht_bf16_above(float x) {  // the bits of bfloat16, in the upper half
   const uint32_t bits = ht_f32_bits(x);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
-  return (uint16_t)(x == x ? rounded : (bits >> 16) | 0x40);
+  const uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1);
+  return ht_choose(ht_mask(x != x), bits | 0x400000u, rounded) & 0xffff0000u;
 }
 
+HT_FN uint16_t ht_f32_to_bf16(float x) { return (uint16_t)(ht_bf16_above(x) >> 16); }
+HT_FN float ht_round_to_bf16(float x) { return ht_f32_of_bits(ht_bf16_above(x)); }
+
 HT_FN uint16_t ht_f32_to_bf16_rtz(float x) {
-  const uint32_t bits = ht_f32_bits(x);
-  return (uint16_t)(x == x ? bits >> 16 : (bits >> 16) | 0x40);
+  return (uint16_t)((ht_f32_bits(x) >> 16) | (ht_mask(x != x) & 0x40u));
 }
 
 // ---- what fits the exponent and mantissa scheme of IEEE ----
 
-// The magnitude of x in a format of `mantissa` bits with this exponent bias, as if its exponent had
-// no upper limit; x is not negative and finite. Every argument but x is a constant where this is
-// called.
-HT_FN uint32_t ht_narrow(float x, int mantissa, int bias, int toward_zero) {
-  const uint32_t bits = ht_f32_bits(x);
+// A float's magnitude, given as bits, in a format of `mantissa` bits with this exponent bias, as if
+// its exponent had no upper limit. Every argument but the first is a constant where this is called.
+HT_FN uint32_t ht_narrow(uint32_t bits, int mantissa, int bias, int toward_zero) {
   const int shift = 23 - mantissa;
   const uint32_t round = toward_zero ? 0 : (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
   const uint32_t normal = ((bits + round) >> shift) - ((uint32_t)(127 - bias) << mantissa);
   // A denormal is a multiple of 2^(1 - bias - mantissa): an addition rounds to it, or a conversion
   // truncates.
-  const float smallest = ht_f32_of_bits((uint32_t)(128 - bias) << 23);
+  const uint32_t is_denormal = ht_mask(bits < (uint32_t)(128 - bias) << 23);
+  const float few = ht_f32_of_bits(bits & is_denormal);
   const float multiple = ht_f32_of_bits((uint32_t)(126 + bias + mantissa) << 23);
-  const float few = x < smallest ? x : 0.0f;
   const float magic = ht_f32_of_bits((uint32_t)(128 - bias - mantissa + 23) << 23);
   const uint32_t denormal = toward_zero ? (uint32_t)(int32_t)(few * multiple)
                                         : ht_f32_bits(few + magic) - ht_f32_bits(magic);
-  return x < smallest ? denormal : normal;
+  return ht_choose(is_denormal, denormal, normal);
 }
 
 // The other way, exactly, for what is neither NaN nor infinite. A denormal gets a first bit and
 // loses it again: float32's own denormals would be slow to multiply.
 HT_FN float ht_widen(uint32_t magnitude, int mantissa, int bias) {
   const uint32_t bits = magnitude << (23 - mantissa);
-  const uint32_t first = (uint32_t)(128 - bias) << 23;
-  const float denormal = ht_f32_of_bits(bits + first) - ht_f32_of_bits(first);
-  const float normal = ht_f32_of_bits(bits + ((uint32_t)(127 - bias) << 23));
-  return magnitude >> mantissa ? normal : denormal;
+  const uint32_t is_denormal = ht_mask(bits < 0x800000u);
+  const uint32_t moved = bits + ((uint32_t)(127 - bias) << 23) + (is_denormal & 0x800000u);
+  return ht_f32_of_bits(moved) - ht_f32_of_bits(is_denormal & ((uint32_t)(128 - bias) << 23));
 }
 
 HT_FN float ht_with_sign(float x, uint32_t sign_at_31) {
@@ -72,44 +76,61 @@ HT_FN float ht_with_sign(float x, uint32_t sign_at_31) {
 // x86's instructions for it are not used by a compiler's vectoriser, so that integer code is faster
 // there.
 HT_FN float ht_f16_to_f32(uint16_t x) {
-  const uint32_t magnitude = x & 0x7fffu;
-  const float finite = ht_widen(magnitude, 10, 15);
-  const float special = ht_f32_of_bits(0x7f800000u | ((magnitude & 0x3ffu) << 13));
-  return ht_with_sign(magnitude < 0x7c00u ? finite : special, (uint32_t)x << 16);
+  const uint32_t bits = (x & 0x7fffu) << 13;
+  const uint32_t is_denormal = ht_mask(bits < 0x800000u);
+  const uint32_t is_special = ht_mask(bits >= 0xf800000u);
+  const uint32_t moved =
+      bits + 0x38000000u + (is_denormal & 0x800000u) + (is_special & 0x38000000u);
+  const float value = ht_f32_of_bits(moved) - ht_f32_of_bits(is_denormal & 0x38800000u);
+  return ht_with_sign(value, (uint32_t)x << 16);
 }
 
+// 65536 already rounds to what stands for infinity, as does all from 65520 on.
 HT_FN uint16_t ht_f32_to_f16(float x) {
-  const float a = __builtin_fabsf(x);
-  const uint32_t finite = a < 65520.0f ? ht_narrow(a, 10, 15, 0) : 0x7c00u;
-  return (uint16_t)((x == x ? finite : 0x7e00u) | ((ht_f32_bits(x) >> 16) & 0x8000u));
+  const uint32_t bits = ht_f32_bits(x), a = bits & 0x7fffffffu;
+  const uint32_t magnitude = ht_narrow(a < 0x47800000u ? a : 0x47800000u, 10, 15, 0);
+  return (uint16_t)(magnitude | (ht_mask(x != x) & 0x200u) | (bits >> 16 & 0x8000u));
 }
 
 HT_FN uint16_t ht_f32_to_f16_rtz(float x) {
-  const float a = __builtin_fabsf(x);
-  const uint32_t large = a < INFINITY ? 0x7bffu : 0x7c00u;
-  const uint32_t finite = a < 65536.0f ? ht_narrow(a, 10, 15, 1) : large;
-  return (uint16_t)((x == x ? finite : 0x7e00u) | ((ht_f32_bits(x) >> 16) & 0x8000u));
+  const uint32_t bits = ht_f32_bits(x), a = bits & 0x7fffffffu;
+  const uint32_t magnitude = ht_narrow(a < 0x477fe000u ? a : 0x477fe000u, 10, 15, 1);
+  const uint32_t infinite = ht_mask(a >= 0x7f800000u);
+  const uint32_t special = ht_choose(infinite, 0x7c00u, magnitude);
+  return (uint16_t)(special | (ht_mask(x != x) & 0x200u) | (bits >> 16 & 0x8000u));
+}
+
+// The float16 next to x, as a float: what a conversion there and back gives, in fewer steps. Adding
+// 1/2 leaves multiples of 2^-24, which the denormal ones are.
+HT_FN float ht_round_to_f16(float x) {
+  const uint32_t bits = ht_f32_bits(x), a = bits & 0x7fffffffu;
+  const uint32_t normal = (a + 0xfffu + ((a >> 13) & 1)) & ~0x1fffu;
+  const uint32_t denormal = ht_f32_bits((ht_f32_of_bits(a) + 0.5f) - 0.5f);
+  const uint32_t finite = ht_choose(ht_mask(a < 0x38800000u), denormal, normal);
+  const uint32_t large = ht_mask(a >= 0x477ff000u);
+  const uint32_t special = 0x7f800000u | (ht_mask(x != x) & 0x400000u);
+  return ht_f32_of_bits(ht_choose(large, special, finite) | (bits & 0x80000000u));
 }
 
 // ---- fp8 ----
 
 HT_FN float ht_e4m3fn_to_f32(uint8_t x) {
   const uint32_t magnitude = x & 0x7fu;
-  const float value = magnitude == 0x7fu ? NAN : ht_widen(magnitude, 3, 7);
-  return ht_with_sign(value, (uint32_t)x << 24);
+  const uint32_t nan = ht_mask(magnitude == 0x7fu) & 0x7fc00000u;
+  return ht_f32_of_bits(ht_f32_bits(ht_widen(magnitude, 3, 7)) | nan | (x & 0x80u) << 24);
 }
 
 HT_FN float ht_e5m2_to_f32(uint8_t x) { return ht_f16_to_f32((uint16_t)((uint32_t)x << 8)); }
 
-HT_FN float ht_e4m3fnuz_to_f32(uint8_t x) {
-  const float value = ht_with_sign(ht_widen(x & 0x7fu, 3, 8), (uint32_t)x << 24);
-  return x == 0x80 ? NAN : value;
+// A magnitude with its sign, and NaN for the code of -0.
+HT_FN float ht_fnuz(uint8_t x, float magnitude) {
+  const uint32_t nan = ht_mask(x == 0x80) & 0x7fc00000u;
+  return ht_f32_of_bits(ht_f32_bits(magnitude) | nan | (x & 0x80u) << 24);
 }
 
-HT_FN float ht_e5m2fnuz_to_f32(uint8_t x) {
-  const float value = ht_with_sign(ht_widen(x & 0x7fu, 2, 16), (uint32_t)x << 24);
-  return x == 0x80 ? NAN : value;
-}
+HT_FN float ht_e4m3fnuz_to_f32(uint8_t x) { return ht_fnuz(x, ht_widen(x & 0x7fu, 3, 8)); }
+
+HT_FN float ht_e5m2fnuz_to_f32(uint8_t x) { return ht_fnuz(x, ht_widen(x & 0x7fu, 2, 16)); }
 
 HT_FN float ht_e4m3b11fnuz_to_f32(uint8_t x) {
   return ht_with_sign(ht_widen(x & 0x7fu, 3, 15), (uint32_t)x << 24);
@@ -118,16 +139,16 @@ HT_FN float ht_e4m3b11fnuz_to_f32(uint8_t x) {
 // A magnitude no larger than `largest`, with the sign of x; NaN becomes `nan` with that sign.
 HT_FN uint8_t ht_f32_to_f8(float x, int mantissa, int bias, float largest, uint32_t nan,
                            int toward_zero) {
-  const float a = __builtin_fabsf(x);
-  const uint32_t magnitude = ht_narrow(a < largest ? a : largest, mantissa, bias, toward_zero);
-  return (uint8_t)((x == x ? magnitude : nan) | ((ht_f32_bits(x) >> 24) & 0x80u));
+  const uint32_t bits = ht_f32_bits(x), a = bits & 0x7fffffffu, limit = ht_f32_bits(largest);
+  const uint32_t magnitude = ht_narrow(a < limit ? a : limit, mantissa, bias, toward_zero);
+  return (uint8_t)(ht_choose(ht_mask(x != x), nan, magnitude) | (bits >> 24 & 0x80u));
 }
 
 // The same where there is one zero and one NaN, 0x80.
 HT_FN uint8_t ht_f32_to_f8_fnuz(float x, int mantissa, int bias, float largest, int toward_zero) {
   const uint32_t bits = ht_f32_to_f8(x, mantissa, bias, largest, 0, toward_zero);
-  const uint32_t one_zero = bits & 0x7fu ? bits : 0;
-  return (uint8_t)(x == x ? one_zero : 0x80u);
+  const uint32_t one_zero = bits & ht_mask((bits & 0x7fu) != 0);
+  return (uint8_t)ht_choose(ht_mask(x != x), 0x80u, one_zero);
 }
 
 HT_FN uint8_t ht_f32_to_e4m3fn(float x) { return ht_f32_to_f8(x, 3, 7, 448.0f, 0x7f, 0); }
@@ -136,7 +157,8 @@ HT_FN uint8_t ht_f32_to_e5m2(float x) { return ht_f32_to_f8(x, 2, 15, 57344.0f, 
 // Toward zero Triton cuts off float16's lower byte, by which infinity stays what it is.
 HT_FN uint8_t ht_f32_to_e5m2_rtz(float x) {
   const uint8_t finite = ht_f32_to_f8(x, 2, 15, 57344.0f, 0x7f, 1);
-  return (uint8_t)(__builtin_fabsf(x) == INFINITY ? (finite & 0x80) | 0x7c : finite);
+  // 0x7b is the largest finite one.
+  return (uint8_t)(finite + (__builtin_fabsf(x) == INFINITY));
 }
 HT_FN uint8_t ht_f32_to_e4m3fnuz(float x) { return ht_f32_to_f8_fnuz(x, 3, 8, 240.0f, 0); }
 HT_FN uint8_t ht_f32_to_e4m3fnuz_rtz(float x) { return ht_f32_to_f8_fnuz(x, 3, 8, 240.0f, 1); }
@@ -161,9 +183,9 @@ HT_FN float ht_e2m1_to_f32(uint8_t x) {
 
 // NaN becomes +6, as there is none.
 HT_FN uint8_t ht_f32_to_e2m1(float x) {
-  const float a = __builtin_fabsf(x);
-  const uint32_t magnitude = ht_narrow(a < 6.0f ? a : 6.0f, 1, 1, 0);
-  return (uint8_t)(magnitude | (x == x ? ht_f32_bits(x) >> 28 & 0x8u : 0));
+  const uint32_t bits = ht_f32_bits(x), a = bits & 0x7fffffffu, six = ht_f32_bits(6.0f);
+  const uint32_t magnitude = ht_narrow(a < six ? a : six, 1, 1, 0);
+  return (uint8_t)(magnitude | (bits >> 28 & 0x8u & ht_mask(x == x)));
 }
 
 HT_FN float ht_e8m0_to_f32(uint8_t x) {
