@@ -145,7 +145,7 @@ HT_FN float ht_atan2_f32(float y, float x) {
   const float p = ht_atan_unit_f32(ratio);
   const float first = a < b ? HT_PI_2_F - p : p;
   const float half = ht_f32_bits(x) >> 31 ? HT_PI_F - first : first;
-  return (x == x) & (y == y) ? __builtin_copysignf(half, y) : x + y;
+  return ((x == x) & (y == y)) ? __builtin_copysignf(half, y) : x + y;
 }
 
 #endif  // HEITU_ANGLES_H_

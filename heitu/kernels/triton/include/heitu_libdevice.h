@@ -163,7 +163,7 @@ HT_FN double ht_nv_ldexp(double x, int32_t n) { return scalbn(x, n); }
 HT_FN float ht_nv_nextafterf(float x, float y) {
   const float next = x < y ? ht_next_up_f32(x) : ht_next_down_f32(x);
   const float other = x == y ? y : next;
-  return (x == x) & (y == y) ? other : x + y;
+  return ((x == x) & (y == y)) ? other : x + y;
 }
 
 HT_FN float ht_nv_fdimf(float x, float y) {

@@ -272,13 +272,13 @@ HT_FN double ht_cbrt_wide_f32(float a) {
 HT_FN float ht_cbrt_f32(float x) {
   const float a = __builtin_fabsf(x);
   const float root = (float)ht_cbrt_wide_f32(a);
-  return (a > 0.0f) & (a < INFINITY) ? __builtin_copysignf(root, x) : x;
+  return ((a > 0.0f) & (a < INFINITY)) ? __builtin_copysignf(root, x) : x;
 }
 
 HT_FN float ht_rcbrt_f32(float x) {
   const float a = __builtin_fabsf(x);
   const float root = (float)(1.0 / ht_cbrt_wide_f32(a));
-  return (a > 0.0f) & (a < INFINITY) ? __builtin_copysignf(root, x) : 1.0f / x;
+  return ((a > 0.0f) & (a < INFINITY)) ? __builtin_copysignf(root, x) : 1.0f / x;
 }
 
 HT_FN float ht_hypot_f32(float x, float y) {
