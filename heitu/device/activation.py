@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Protocol
 
 from heitu.device.around_import import AroundImport
+from heitu.device.triton_backend import replace_backend
 from heitu.errors import ExitCode, HeituError
 from heitu.settings import MAX_DEVICES, settings
 
@@ -51,6 +52,7 @@ def install(companion: Companion | None = None) -> None:
     device = _Device(core_library(), companion)
     sys.meta_path.insert(0, AroundImport("torch._C", device.before_c, device.after_c))
     sys.meta_path.insert(0, AroundImport("torch", None, device.after_torch))
+    sys.meta_path.insert(0, AroundImport("triton.backends", None, replace_backend))
 
 
 class _Device:

@@ -12,6 +12,7 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
 from heitu.kernels.triton import compilation
+from heitu.kernels.triton.ir import Module
 from heitu.kernels.triton.lowering.module import lower
 from heitu.kernels.triton.options import Options, options_from
 from heitu.kernels.triton.reader import read
@@ -33,6 +34,16 @@ def convert_custom_types(
     if fp_downcast_rounding is None and source.primitive_bitwidth > kind.scalar.primitive_bitwidth:
         fp_downcast_rounding = ir.ROUNDING_MODE.RTNE
     return tl.tensor(builder.create_fp_to_fp(value.handle, kind.to_ir(builder), fp_downcast_rounding), kind)
+
+
+def waits_for_others(module: Module) -> bool:
+    """Whether program instances wait for each other, so that they have to run at the same time."""
+    return any(
+        operation.name == "tt.atomic_poll"
+        or (operation.name == "scf.while" and any(inner.name.startswith("tt.atomic") for inner in operation.walk()))
+        for function in module.functions.values()
+        for operation in function.walk()
+    )
 
 
 class CPUBackend(BaseBackend):  # type: ignore[misc]
@@ -120,6 +131,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         metadata["name"] = parsed.kernel.name
         metadata["shared"] = 0
         metadata["scratch_bytes"] = program.scratch_bytes
+        metadata["waits_for_others"] = options.launch_cooperative_grid or waits_for_others(parsed)
         metadata["global_scratch_size"] = 0
         metadata["global_scratch_align"] = 1
         metadata["profile_scratch_size"] = 0

@@ -18,6 +18,8 @@ from heitu.kernels.triton.signature import letters, unpacking
 # As H200's: what a program asks for in order to choose its blocks.
 SHARED_BYTES = 232448
 MOST_THREADS_OF_A_BLOCK = 1024
+# As many program instances run at the same time where they wait for each other, each on a thread.
+MOST_AT_ONCE = 132
 
 
 def threads() -> int:
@@ -116,7 +118,7 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         from triton.backends import backends
 
         return not any(
-            backend.driver.is_active() for backend in backends.values() if not issubclass(backend.driver, CPUDriver)
+            backend.driver.is_active() for backend in backends.values() if backend.driver is not CPUDriver
         )
 
     def launcher(self, source: Any, metadata: Any) -> Callable[..., None]:
@@ -125,7 +127,10 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         constants = {key[0] for key in getattr(source, "constants", {}) if len(key) == 1}
         kinds = ["constexpr" if number in constants else kind for number, kind in enumerate(kinds)]
         launcher = compilation.runtime().Launcher(
-            letters(kinds), metadata.scratch_bytes, threads(), self.around_launch()
+            letters(kinds),
+            metadata.scratch_bytes,
+            MOST_AT_ONCE if metadata.waits_for_others else threads(),
+            self.around_launch(),
         )
         return unpacking(launcher, kinds)
 

@@ -69,6 +69,9 @@ def _add_region(reader: _Reader, operation: Operation, arguments: list[Value] | 
     region.block.arguments = [*(arguments or []), *region.block.arguments]
     for block in region.blocks:
         block.parent = operation
+    operations = region.blocks[-1].operations
+    if operation.name.startswith("scf.") and (not operations or operations[-1].name not in ("scf.yield", "scf.condition")):
+        operations.append(Operation("scf.yield", block=region.blocks[-1]))  # one of nothing is not printed
     operation.regions.append(region)
 
 
@@ -77,7 +80,7 @@ def _ordinary(reader: _Reader, operation: Operation) -> list[Type]:
     leading = list(LEADING.get(operation.name, ()))
     while reader.token.kind not in ("newline", "end"):
         token = reader.token
-        if token.text in (":", "loc", "}"):
+        if token.text in (":", "loc", "}", "->"):
             break
         if token.kind == "value":
             operation.operands.append(reader.use(reader.advance()))
@@ -102,6 +105,8 @@ def _ordinary(reader: _Reader, operation: Operation) -> list[Type]:
             reader.advance()
         else:
             raise reader.error(f"{operation.name} has a form that is not known")
+    if reader.accept("->"):
+        return reader.result_types()
     if not reader.accept(":"):
         return []
     return _types_after_colon(reader, operation)
@@ -116,7 +121,11 @@ def _types_after_colon(reader: _Reader, operation: Operation) -> list[Type]:
     while reader.accept(",") or reader.accept("*") or reader.accept("x"):
         types.append(reader.type())
     if reader.accept("->") or reader.accept("to"):
-        return reader.result_types()
+        results = reader.result_types()
+        while reader.accept(","):
+            results.append(reader.type())
+        # Of both halves of a tensor the one type is printed once.
+        return results * (2 if operation.name == "tt.split" else 1)
     return _implied(operation, types)
 
 
@@ -129,6 +138,8 @@ def _implied(operation: Operation, types: list[Type]) -> list[Type]:
         return [Type("i1", first.shape)]
     if name == "arith.select":
         return [types[-1]]
+    if name == "tt.unsplat":
+        return [first.scalar]
     if name in ("tt.load", "tt.atomic_load"):
         assert first.pointee is not None
         return [first.pointee.of_shape(first.shape)]

@@ -130,6 +130,11 @@ class Operation:
         """An attribute that is a word or a text."""
         return str(self.attributes.get(name, otherwise))
 
+    def walk(self) -> Iterator[Operation]:
+        """Every operation in its regions, outer ones first."""
+        for region in self.regions:
+            yield from _walk(region)
+
     def __repr__(self) -> str:
         return f"{self.results} = {self.name} {self.operands} {self.attributes}"
 
@@ -191,5 +196,4 @@ def _walk(region: Region) -> Iterator[Operation]:
     for block in region.blocks:
         for operation in block.operations:
             yield operation
-            for inner in operation.regions:
-                yield from _walk(inner)
+            yield from operation.walk()

@@ -155,8 +155,8 @@ class _Reader:
         if token.text == "!tt.ptr":
             self.expect("<")
             pointee = self.type()
-            if self.accept(","):
-                self.kind("number")
+            if self.accept(","):  # an address space
+                self.advance()
             self.expect(">")
             return Type("ptr", (), pointee)
         if token.kind == "word":

@@ -74,11 +74,31 @@ HT_FN uint64_t ht_trailing_zeros_64(uint64_t x) { return x ? (uint64_t)__builtin
   HT_FN type ht_minnumf_##kind(type a, type b) { return a < b || b != b ? a : b; }            \
   HT_FN type ht_maximumf_##kind(type a, type b) { return a > b || a != a ? a : b; }           \
   HT_FN type ht_minimumf_##kind(type a, type b) { return a < b || a != a ? a : b; }           \
+  HT_FN type ht_clamp_##kind(type x, type low, type high) {                                   \
+    return ht_minnumf_##kind(ht_maxnumf_##kind(x, low), high);                                \
+  }                                                                                           \
   HT_FN type ht_clamp_nan_##kind(type x, type low, type high) {                               \
     return ht_minimumf_##kind(ht_maximumf_##kind(x, low), high);                              \
   }
 HT_EXTREMES(f32, float)
+// Lanes of a loop start with what changes nothing, and are combined at its end.
+#pragma omp declare reduction(maxnum : float : omp_out = ht_maxnumf_f32(omp_out, omp_in)) \
+    initializer(omp_priv = __builtin_nanf(""))
+#pragma omp declare reduction(minnum : float : omp_out = ht_minnumf_f32(omp_out, omp_in)) \
+    initializer(omp_priv = __builtin_nanf(""))
+#pragma omp declare reduction(maximum : float : omp_out = ht_maximumf_f32(omp_out, omp_in)) \
+    initializer(omp_priv = -__builtin_inff())
+#pragma omp declare reduction(minimum : float : omp_out = ht_minimumf_f32(omp_out, omp_in)) \
+    initializer(omp_priv = __builtin_inff())
 HT_EXTREMES(f64, double)
+#pragma omp declare reduction(maxnum : double : omp_out = ht_maxnumf_f64(omp_out, omp_in)) \
+    initializer(omp_priv = __builtin_nan(""))
+#pragma omp declare reduction(minnum : double : omp_out = ht_minnumf_f64(omp_out, omp_in)) \
+    initializer(omp_priv = __builtin_nan(""))
+#pragma omp declare reduction(maximum : double : omp_out = ht_maximumf_f64(omp_out, omp_in)) \
+    initializer(omp_priv = -__builtin_inf())
+#pragma omp declare reduction(minimum : double : omp_out = ht_minimumf_f64(omp_out, omp_in)) \
+    initializer(omp_priv = __builtin_inf())
 #undef HT_EXTREMES
 
 // Of the runtime.
@@ -87,6 +107,11 @@ HT_EXTREMES(f64, double)
 void heitu_dot_f32(const float* a, const float* b, float* c, int64_t m, int64_t n, int64_t k);
 void heitu_dot_f64(const double* a, const double* b, double* c, int64_t m, int64_t n, int64_t k);
 void heitu_dot_i8(const int8_t* a, const int8_t* b, int32_t* c, int64_t m, int64_t n, int64_t k);
+
+// Looks at memory until it holds what is expected; gives up after some nanoseconds, unless negative.
+bool heitu_poll_16(uint16_t* address, uint16_t expected, int64_t nanoseconds);
+bool heitu_poll_32(uint32_t* address, uint32_t expected, int64_t nanoseconds);
+bool heitu_poll_64(uint64_t* address, uint64_t expected, int64_t nanoseconds);
 
 // Says what a program asserted, and makes its launch fail.
 void heitu_assert_failed(const char* message, const int32_t* program);

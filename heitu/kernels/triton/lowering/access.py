@@ -84,7 +84,7 @@ class Access:
         if value in scope.shifted:
             return self.depends(scope.shifted[value].start, index)
         operation = value.operation
-        if operation is None or operation.name == "arith.constant":
+        if operation is None or operation.name in ("arith.constant", "ub.poison"):
             return operation is None
         if operation.name in ("tt.make_range", "tt.join", "tt.cat"):
             return True

@@ -44,15 +44,6 @@ def call(scope: Scope, operation: Operation, functions: dict[str, Function]) -> 
     scope.write(f"{function_name(callee)}({', '.join([*context, *arguments, *results])});")
 
 
-def call_scalars(scope: Scope, operation: Operation, operands: list[str]) -> tuple[list[str], list[str]]:
-    """A call within a combination: statements, and the C of its results."""
-    name = "function_" + "".join(letter if letter.isalnum() else "_" for letter in operation.text("callee"))
-    results = [scope.fresh("v") for _ in operation.results]
-    statements = [f"{register_type(each.type)} {name_};" for each, name_ in zip(operation.results, results, strict=True)]
-    given = ["program", "programs", "scratch + SCRATCH_OF_THIS", *operands, *(f"&{each}" for each in results)]
-    return [*statements, f"{name}({', '.join(given)});"], results
-
-
 def argument_values(function: Function) -> list[tuple[Value, str]]:
     """The arguments with their names in C."""
     return [(value, f"a{index}") for index, value in enumerate(function.arguments)]

@@ -226,34 +226,30 @@ def repetition(scope: Scope, operation: Operation, lower: Lower) -> None:
     scope.write("}")
 
 
-def branch(scope: Scope, operation: Operation, labels: dict[str, Block]) -> None:
+def branch(scope: Scope, operation: Operation) -> None:
     """`cf.br` and `cf.cond_br`: what other blocks may need is computed first."""
+    assert operation.block is not None
     waiting = [
         result
-        for block in labels.values()
-        for each in block.operations
+        for each in operation.block.operations
         for result in each.results
-        if result.type.is_tensor and scope.is_waiting(each) and each.block is operation.block
+        if result.type.is_tensor and scope.is_waiting(each)
     ]
     scope.settle(value for value in waiting if scope.is_needed(value, set()))
-    jumps = [_jump(scope, label, given, labels) for label, given in operation.successors]
+    jumps = [_jump(scope, label, given) for label, given in operation.successors]
     if operation.name == "cf.cond_br":
         scope.write(f"if ({scope.scalar(operation.operands[0])}) {{", *jumps[0], "} else {", *jumps[1], "}")
     else:
         scope.write(*jumps[0])
 
 
-def _jump(scope: Scope, label: str, given: list[Value], labels: dict[str, Block]) -> list[str]:
+def _jump(scope: Scope, label: str, given: list[Value]) -> list[str]:
+    block, name = scope.labels[label]
     lines = []
-    for argument, value in zip(labels[label].arguments, given, strict=True):
+    for argument, value in zip(block.arguments, given, strict=True):
         if value.type.is_tensor:
             source = scope.as_tile(value)
             lines.append(f"memcpy({scope.tiles[argument]}, {source}, sizeof(*{source}) * {value.type.size});")
         else:
             lines.append(f"{scope.names[argument]} = {scope.scalar(value)};")
-    return [*lines, f"goto {label_name(label)};"]
-
-
-def label_name(label: str) -> str:
-    """In C."""
-    return "block_" + label.lstrip("^").replace(".", "_").replace("-", "_")
+    return [*lines, f"goto {name};"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from heitu.kernels.triton.ir import Block, Function, Module, Operation, Type
+from heitu.kernels.triton.ir import Block, Function, Module, Operation, Region, Type
 from heitu.kernels.triton.lowering import control
 from heitu.kernels.triton.lowering.calls import CONTEXT, argument_values, call, signature
 from heitu.kernels.triton.lowering.elementwise import expression, is_elementwise
@@ -16,6 +16,8 @@ from heitu.kernels.triton.lowering.scope import Scope
 from heitu.kernels.triton.lowering.shapes import ZERO, is_lazy
 
 AXES = {"x": 0, "y": 1, "z": 2}
+# What says something to compilers for GPUs only.
+HINTS = ("llvm.intr.assume", "ttg.local_barrier", "ttg.warp_specialize.partitions")
 ENDS = ("scf.yield", "scf.condition", "tt.reduce.return", "tt.scan.return", "tt.map_elementwise.return", "ub.unreachable", "llvm.unreachable")
 
 
@@ -77,21 +79,25 @@ class _Function:
     def __init__(self, function: Function, module: Module) -> None:
         self.function = function
         self.module = module
-        self.scope = Scope(function)
-        self.labels = {block.label: block for block in function.body.blocks}
+        self.scope = Scope(function, self.region)
         self._arguments()
-        for block in function.body.blocks:
-            if block is not function.body.block:
-                for argument in block.arguments:
-                    if argument.type.is_tensor:
-                        self.scope.new_tile(argument)
-                    else:
-                        name = self.scope.fresh("b")
-                        self.scope.write(f"{register_type(argument.type)} {name};")
-                        self.scope.names[argument] = name
-        for block in function.body.blocks:
-            if block is not function.body.block:
-                self.scope.write(f"{control.label_name(block.label)}:;")
+        self.region(function.body)
+
+    def region(self, region: Region) -> None:
+        """Lowers the blocks of a region; those behind the first are jumped to."""
+        scope = self.scope
+        first, *others = region.blocks
+        for block in others:
+            scope.labels[block.label] = block, scope.fresh("block")
+            for argument in block.arguments:
+                if argument.type.is_tensor:
+                    scope.new_tile(argument)
+                else:
+                    scope.names[argument] = scope.fresh("b")
+                    scope.write(f"{register_type(argument.type)} {scope.names[argument]};")
+        self.block(first)
+        for block in others:
+            scope.write(f"{scope.labels[block.label][1]}:;")
             self.block(block)
 
     def _arguments(self) -> None:
@@ -138,13 +144,13 @@ class _Function:
         elif name == "scf.while":
             control.repetition(scope, operation, self.block)
         elif name in ("cf.br", "cf.cond_br"):
-            control.branch(scope, operation, self.labels)
+            control.branch(scope, operation)
         elif name == "tt.call":
             scope.settle_loads(set())
             call(scope, operation, self.module.functions)
         elif name == "tt.return":
             self._return(operation)
-        elif name not in ENDS:
+        elif name not in ENDS and name not in HINTS:
             self._scalar(operation)
 
     def _return(self, operation: Operation) -> None:
@@ -164,6 +170,8 @@ class _Function:
             text = f"program[{AXES[operation.text('axis')]}]"
         elif name == "tt.get_num_programs":
             text = f"programs[{AXES[operation.text('axis')]}]"
+        elif name == "ub.poison":
+            text = "0"
         elif name == "tt.load":
             text = self._load(operation)
         elif name == "tt.unsplat":

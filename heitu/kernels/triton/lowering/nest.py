@@ -161,6 +161,8 @@ class Nest:
             return self._load(operation, index)
         if name == "arith.constant":
             return self.scope.splat(value), 0
+        if name == "ub.poison":
+            return "0", 0
         if name == "tt.make_range":
             start = operation.integer("start")
             at = index[0]

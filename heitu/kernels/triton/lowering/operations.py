@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heitu.kernels.triton.ir import Operation, Value
+from heitu.kernels.triton.ir import Operation, Region, Value
 from heitu.kernels.triton.lowering.nest import Nest
 from heitu.kernels.triton.lowering.planning import Plan, store_order
 from heitu.kernels.triton.lowering.reductions import reduce, scan
@@ -17,6 +17,7 @@ from heitu.kernels.triton.lowering.representation import (
     to_memory,
     unsigned_type,
 )
+from heitu.kernels.triton.lowering.scaled import dot_scaled
 from heitu.kernels.triton.lowering.scope import Scope
 from heitu.kernels.triton.lowering.shapes import flat_index
 
@@ -315,6 +316,45 @@ def assert_(scope: Scope, operation: Operation) -> None:
     scope.write(f"if (!{held}) {{ {failed} return; }}")
 
 
+def poll(scope: Scope, operation: Operation) -> None:
+    """`tt.atomic_poll`: looks at memory until it holds what is expected, or for as long as was asked for."""
+    pointer, expected, *timeout = operation.operands
+    pointee = pointer.type.pointee
+    assert pointee is not None
+    if pointer.type.is_tensor:
+        raise Unsupported("tt.atomic_poll of tensors")
+    scope.settle_loads(set())
+    scope.define(operation.result, "0")
+    found = scope.names[operation.result]
+    limit = scope.scalar(timeout[0]) if timeout else "-1"
+    bits = f"uint{pointee.bits}_t"
+    scope.write(
+        f"{found} = heitu_poll_{pointee.bits}(({bits}*){scope.scalar(pointer)}, "
+        f"({bits}){scope.scalar(expected)}, {limit});"
+    )
+
+
+def map_elementwise(scope: Scope, operation: Operation) -> None:
+    """`tt.map_elementwise`: a function of scalars, on `pack` neighbours at a time."""
+    region, pack = operation.regions[0], operation.integer("pack", 1)
+    operands, results = operation.operands, operation.results
+    tiles = [scope.as_tile(each) for each in operands]
+    targets = [scope.new_tile(each) for each in results]
+    name = scope.fresh("e")
+    scope.write(f"for (int64_t {name} = 0; {name} < {operands[0].type.size}; {name} += {pack}) {{")
+    for number, argument in enumerate(region.block.arguments):
+        scope.define(argument, f"{tiles[number // pack]}[{name} + {number % pack}]")
+    scope.lower(region)
+    # The block that ends it is the one with its results, wherever it stands.
+    for number, value in enumerate(_end(region).operands):
+        scope.write(f"{targets[number // pack]}[{name} + {number % pack}] = {scope.scalar(value)};")
+    scope.write("}")
+
+
+def _end(region: Region) -> Operation:
+    return next(block.end for block in region.blocks if block.end.name == "tt.map_elementwise.return")
+
+
 def nothing(scope: Scope, operation: Operation) -> None:
     """Barriers: one thread does the whole program instance."""
 
@@ -332,8 +372,10 @@ ROOTS: dict[str, Callable[[Scope, Operation], None]] = {
     "tt.gather": gather,
     "tt.print": print_,
     "tt.assert": assert_,
+    "tt.atomic_poll": poll,
+    "tt.map_elementwise": map_elementwise,
+    "tt.dot_scaled": dot_scaled,
     "gpu.barrier": nothing,
     "ttg.barrier": nothing,
     "ttg.local_barrier": nothing,
-    "ub.poison": nothing,
 }

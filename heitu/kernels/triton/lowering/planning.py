@@ -40,6 +40,7 @@ class Plan:
         self.within = set(roots)
         self.into = into or set()
         self.in_order: list[Value] = []  # operands before their users
+        self.shape = max((value.type.shape for value, _ in wanted), key=len)
         self._seen: set[tuple[Value, Index]] = set()
         for value, index in wanted:
             if value.type.is_tensor:
@@ -67,7 +68,7 @@ class Plan:
                 return
         elif operation.name not in VIEWS and value not in self.into and not self._same(index, whole, value):
             covered = {coordinate.level for coordinate in index}
-            repeated = any(at.level not in covered for at, n in zip(whole, self._shape(whole), strict=True) if n > 1)
+            repeated = any(at.level not in covered for at, n in zip(whole, self.shape, strict=True) if n > 1)
             if (repeated and self._cost(value) > MOST_REPEATED) or scope.is_needed(value, self.within):
                 scope.materialize([value])
                 return
@@ -77,14 +78,10 @@ class Plan:
         if operation.name not in VIEWS and value not in self.in_order and self._same(index, whole, value):
             self.in_order.append(value)
 
-    def _shape(self, whole: Index) -> list[int]:
-        return [2] * len(whole)
-
     def _same(self, index: Index, whole: Index, value: Value) -> bool:
         """Whether it is the element of the same place."""
-        return len(index) == len(whole) and all(
-            at.text == all_.text or n == 1
-            for at, all_, n in zip(index, whole, value.type.shape, strict=True)
+        return value.type.shape == self.shape and all(
+            at.text == here.text or n == 1 for at, here, n in zip(index, whole, self.shape, strict=True)
         )
 
     def _cost(self, value: Value, known: dict[Value, int] | None = None) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from heitu.kernels.triton.ir import Operation, Region, Type, Value
-from heitu.kernels.triton.lowering.elementwise import expression
+from heitu.kernels.triton.ir import Operation, Region, Type
 from heitu.kernels.triton.lowering.nest import Nest
 from heitu.kernels.triton.lowering.planning import Plan, best_order
 from heitu.kernels.triton.lowering.representation import register_type, rounded
@@ -19,8 +18,10 @@ ANY_ORDER = {
     "arith.andi": ("&", "-1"),
     "arith.ori": ("|", "0"),
     "arith.xori": ("^", "0"),
-    "arith.maxnumf": ("max", '__builtin_nanf("")'),
-    "arith.minnumf": ("min", '__builtin_nanf("")'),
+    "arith.maxnumf": ("maxnum", '__builtin_nanf("")'),
+    "arith.minnumf": ("minnum", '__builtin_nanf("")'),
+    "arith.maximumf": ("maximum", "-__builtin_inff()"),
+    "arith.minimumf": ("minimum", "__builtin_inff()"),
     "arith.maxsi": ("max", "{minimum}"),
     "arith.minsi": ("min", "{maximum}"),
 }
@@ -28,42 +29,17 @@ ANY_ORDER = {
 
 def combine(scope: Scope, region: Region, values: list[str], nest: Nest | None = None, level: int = 0) -> list[str]:
     """The C of what a region makes of scalars; its operations become statements of the nest, or of the scope."""
-    names = dict(zip(region.block.arguments, values, strict=True))
-
-    def text(value: Value) -> str:
-        return names[value] if value in names else scope.scalar(value)
-
-    for operation in region.block.operations[:-1]:
-        operands = [text(each) for each in operation.operands]
-        if operation.name == "arith.constant":
-            names[operation.result] = scope.splat(operation.result)
-            continue
-        results = (
-            _called(scope, operation, operands, nest, level)
-            if operation.name == "tt.call"
-            else [expression(operation, operands)]
-        )
-        for result, made in zip(operation.results, results, strict=True):
-            name = scope.fresh("c")
-            statement = f"const {register_type(result.type)} {name} = {made};"
-            if nest is None:
-                scope.write(statement)
-            else:
-                nest.statement(level, statement)
-            names[result] = name
-    return [text(value) for value in region.block.end.operands]
-
-
-def _called(scope: Scope, operation: Operation, operands: list[str], nest: Nest | None, level: int) -> list[str]:
-    from heitu.kernels.triton.lowering.calls import call_scalars
-
-    statements, results = call_scalars(scope, operation, operands)
-    for statement in statements:
+    lines, scope.lines = scope.lines, []
+    for argument, text in zip(region.block.arguments, values, strict=True):
+        scope.names[argument] = text
+    scope.lower(region)
+    made, scope.lines = scope.lines, lines
+    for line in made:
         if nest is None:
-            scope.write(statement)
+            scope.write(line)
         else:
-            nest.statement(level, statement)
-    return results
+            nest.statement(level, line)
+    return [scope.scalar(value) for value in region.blocks[-1].end.operands]
 
 
 def _only_operation(region: Region) -> Operation | None:

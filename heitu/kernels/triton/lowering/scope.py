@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from heitu.kernels.triton.ir import Function, Operation, Type, Value
+from heitu.kernels.triton.ir import Block, Function, Operation, Region, Type, Value
 from heitu.kernels.triton.lowering.nest import Nest, splat_literal
 from heitu.kernels.triton.lowering.planning import Plan, best_order
 from heitu.kernels.triton.lowering.representation import register_type
@@ -31,17 +31,19 @@ class Scope:
     """One function.
 
     Args:
-        signature: of the C function.
+        lower: lowers the operations of a region into `lines`.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, lower: Callable[[Region], None]) -> None:
         self.function = function
+        self.lower = lower
         self.lines: list[str] = []
         self.declarations: list[str] = []
         self.scratch_bytes = 0
         self.names: dict[Value, str] = {}
         self.tiles: dict[Value, str] = {}
         self.shifted: dict[Value, Shifted] = {}
+        self.labels: dict[str, tuple[Block, str]] = {}  # blocks that are jumped to, with their names in C
         self.done: set[Operation] = set()
         self.loads: list[Value] = []  # those that are not computed yet, in their order
         self._count = 0

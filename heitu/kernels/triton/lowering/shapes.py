@@ -29,12 +29,14 @@ VIEWS = ("tt.splat", "tt.broadcast", "tt.expand_dims", "tt.trans")
 # Operations on whole numbers that cost less than keeping their result.
 CHEAP = frozenset(
     [
-        "tt.make_range", "arith.constant", "tt.addptr", "arith.addi", "arith.subi", "arith.muli", "arith.andi",
+        "tt.make_range", "arith.constant", "ub.poison", "tt.addptr", "arith.addi", "arith.subi", "arith.muli", "arith.andi",
         "arith.ori", "arith.xori", "arith.cmpi", "arith.extsi", "arith.extui", "arith.trunci", "arith.shli",
-        "arith.shrsi", "arith.shrui", "arith.index_cast", "arith.minsi", "arith.maxsi", *VIEWS,
+        "arith.shrsi", "arith.shrui", "arith.index_cast", "arith.minsi", "arith.maxsi", "tt.reshape", *VIEWS,
     ]
 )  # fmt: skip
 MOST_CHEAP_OPERATIONS = 24
+# What else is computed where it is used.
+OTHERS = ("tt.make_range", "arith.constant", "ub.poison", "tt.reshape", "tt.join", "tt.cat", "tt.split", "tt.load")
 
 
 def is_lazy(operation: Operation) -> bool:
@@ -43,7 +45,7 @@ def is_lazy(operation: Operation) -> bool:
     return (
         is_elementwise(operation)
         or name in VIEWS
-        or name in ("tt.make_range", "arith.constant", "tt.reshape", "tt.join", "tt.cat", "tt.split", "tt.load")
+        or name in OTHERS
     )
 
 
@@ -122,7 +124,7 @@ def operands_at(operation: Operation, index: Index, result: int = 0) -> list[tup
         extent = operands[0].type.shape[0]
         inside = Coordinate(f"({index[0].text} % {extent})", index[0].level)
         return [(each, (inside, *index[1:])) for each in operands]
-    if name in ("tt.make_range", "arith.constant"):
+    if name in ("tt.make_range", "arith.constant", "ub.poison"):
         return []
     return [(each, index if each.type.is_tensor else ()) for each in operands]
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MOST_THREADS 256
 #define PORTIONS 8     // a thread, so that late threads find less to do
@@ -195,3 +196,22 @@ void heitu_print(const char* line, ...) {
   funlockfile(stdout);
   va_end(arguments);
 }
+
+static int64_t now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+#define DEFINE_POLL(bits)                                                                      \
+  _Bool heitu_poll_##bits(uint##bits##_t* address, uint##bits##_t expected, int64_t limit) {   \
+    const int64_t start = limit >= 0 ? now() : 0;                                              \
+    for (;;) {                                                                                 \
+      if (__atomic_load_n(address, __ATOMIC_ACQUIRE) == expected) return 1;                    \
+      if (limit >= 0 && now() - start >= limit) return 0;                                      \
+      sched_yield();                                                                           \
+    }                                                                                          \
+  }
+DEFINE_POLL(16)
+DEFINE_POLL(32)
+DEFINE_POLL(64)

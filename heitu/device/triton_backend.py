@@ -1,0 +1,67 @@
+"""Triton on the cuda device: Heitu's CPU backend in the place of the one for NVIDIA's GPUs.
+
+Triton's backend for `cuda` would look for ptxas and libcuda. Ours answers to the same target, so that programs
+and libraries that ask for it find what they know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+
+def replace_backend(module: ModuleType) -> None:
+    """Puts the classes below into `triton.backends`, which was just imported."""
+    from triton.backends.compiler import GPUTarget
+
+    from heitu.kernels.triton.compiler import CPUBackend
+    from heitu.kernels.triton.driver import CPUDriver
+
+    class CUDABackend(CPUBackend):
+        """Compiles what is meant for `cuda`."""
+
+        @staticmethod
+        def supports_target(target: GPUTarget) -> bool:
+            return bool(target.backend == "cuda")
+
+        def parse_options(self, options: dict[str, Any]) -> Any:
+            if (options.get("num_ctas") or 1) > 1 and self.target.arch < 90:
+                capability = f"sm_{self.target.arch}"
+                raise ValueError(f"num_ctas > 1 needs compute capability 9.0; this device has {capability}.")
+            return super().parse_options(options)
+
+    class CUDADriver(CPUDriver):
+        """Kernels take tensors of the cuda device, whose memory the CPU can read."""
+
+        def __init__(self) -> None:
+            import torch
+
+            super().__init__()
+            self.get_current_device = torch.cuda.current_device
+            self.set_current_device = torch.cuda.set_device
+            self.get_current_stream = torch._C._cuda_getCurrentRawStream
+            self.get_device_capability = torch.cuda.get_device_capability
+
+        @classmethod
+        def is_active(cls) -> bool:
+            return True
+
+        def get_current_target(self) -> GPUTarget:
+            major, minor = self.get_device_capability()
+            return GPUTarget("cuda", major * 10 + minor, 32)
+
+        def get_active_torch_device(self) -> Any:
+            import torch
+
+            return torch.device("cuda", self.get_current_device())
+
+        def get_device_interface(self) -> Any:
+            import torch
+
+            return torch.cuda
+
+        def around_launch(self) -> Callable[[int, Callable[[], None]], None] | None:
+            return None
+
+    module.backends["nvidia"] = module.Backend(CUDABackend, CUDADriver)
