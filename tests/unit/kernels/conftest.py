@@ -71,7 +71,8 @@ def compile_loops(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Loo
         names = list(signatures)
         lines = [f'#include "{header}"', *(_loop(name, signatures[name]) for name in names)]
         source.write_text("\n".join(lines) + "\n")
-        report = ["-fopt-info-vec"] if "gcc" in compiler else []
+        # Functions with the same body would be merged, and only one of them reported.
+        report = ["-fopt-info-vec", "-fno-ipa-icf"] if "gcc" in compiler else []
         warnings = ["-Wall", "-Wextra", "-Werror"]
         command = [compiler, *flags, *report, *warnings, f"-I{INCLUDE}", "-shared", "-fPIC"]
         built = subprocess.run(

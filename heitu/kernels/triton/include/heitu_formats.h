@@ -190,8 +190,9 @@ HT_FN uint8_t ht_f16_to_e4m3b11fnuz(uint16_t x) {
   const uint32_t bounded = a < 0x3f00u ? a : 0x3f00u;
   return (uint8_t)(((2 * bounded + 0x80u) >> 8) | ((uint32_t)x >> 8 & 0x80u));
 }
-// From float32 it goes by way of float16, cut off.
+// From float32 it goes by way of float16, cut off, whichever rounding is asked for.
 HT_FN uint8_t ht_f32_to_e4m3b11fnuz(float x) { return ht_f16_to_e4m3b11fnuz(ht_f32_to_f16_rtz(x)); }
+HT_FN uint8_t ht_f32_to_e4m3b11fnuz_rtz(float x) { return ht_f32_to_e4m3b11fnuz(x); }
 
 // ---- fp4 and scales ----
 
@@ -273,6 +274,7 @@ HT_FROM_F64(uint8_t, e4m3fnuz_rtz)
 HT_FROM_F64(uint8_t, e5m2fnuz)
 HT_FROM_F64(uint8_t, e5m2fnuz_rtz)
 HT_FROM_F64(uint8_t, e4m3b11fnuz)
+HT_FROM_F64(uint8_t, e4m3b11fnuz_rtz)
 HT_FROM_F64(uint8_t, e2m1)
 #undef HT_FROM_F64
 
