@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import pickle
 import re
 import subprocess
@@ -17,6 +18,9 @@ import torch
 core = sys.modules["heitu_core"]
 
 MIB = 1 << 20
+TELLS_POOLS = torch.__version__ >= "2.11"
+CACHES_OPTIONALLY = hasattr(torch.cuda.memory, "caching_allocator_disabled")
+SKIPS_ACTIONS = "skip_actions" in inspect.signature(torch.cuda.memory._record_memory_history_impl).parameters
 
 
 @pytest.fixture(autouse=True)
@@ -196,13 +200,13 @@ class TestPools:
         assert not segment["address"] <= y.data_ptr() < segment["address"] + segment["total_size"]
         first, second = pool.id
         name = f"reserved_bytes_by_private_pools.{first}_{second}.all.current"
-        assert torch.cuda.memory_stats()[name] == 2 * MIB
+        assert torch.cuda.memory_stats().get(name) == (2 * MIB if TELLS_POOLS else None)
         del x
         torch.cuda.empty_cache()
         assert len(pool.snapshot()) == 1, "a living pool keeps its segments"
         del pool
         gc.collect()
-        assert torch.cuda.memory_stats()[name] == 0
+        assert torch.cuda.memory_stats().get(name) == (0 if TELLS_POOLS else None)
         del y
 
     def test_other_threads_are_not_routed(self) -> None:
@@ -291,7 +295,7 @@ class TestHistory:
         assert len(live) == 1
         names = [frame["name"] for frame in live[0]["frames"]]
         assert names[:2] == ["device_bytes", "test_trace_and_stacks"]
-        traceback = torch.cuda.memory._allocation_traceback(x.data_ptr())
+        traceback = core.allocation_traceback(x.data_ptr())
         assert traceback is not None
         assert traceback[0]["filename"].endswith("test_memory.py")
         torch.cuda.memory._dump_snapshot(str(tmp_path / "snapshot.pickle"))
@@ -317,6 +321,7 @@ class TestHistory:
         assert entries[-1]["action"] == "snapshot"
         assert [entry["time_us"] for entry in entries] == sorted(entry["time_us"] for entry in entries)
 
+    @pytest.mark.skipif(not SKIPS_ACTIONS, reason="this torch records every action")
     def test_actions_can_be_skipped(self) -> None:
         torch.cuda.memory._record_memory_history(skip_actions=["free_requested"])
         device_bytes(100)
@@ -352,6 +357,7 @@ class TestRawMemory:
         torch.cuda.caching_allocator_delete(address)
         assert torch.cuda.memory_allocated() == before
 
+    @pytest.mark.skipif(not CACHES_OPTIONALLY, reason="this torch caches always")
     def test_without_caching(self) -> None:
         with torch.cuda.memory.caching_allocator_disabled():
             free = torch.cuda.mem_get_info()[0]

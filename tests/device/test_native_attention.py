@@ -281,6 +281,7 @@ def test_packed_flash_dropout_agrees_with_its_backward() -> None:
     )
 
 
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="the operator takes no table of pages")
 def test_flash_from_a_paged_cache() -> None:
     torch.manual_seed(0)
     lengths, page = [5, 11], 4

@@ -316,6 +316,8 @@ def test_a_lazy_clone_is_a_copy() -> None:
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad"])
 def test_fused_optimizer(name: str) -> None:
+    if name == "Adagrad" and torch.__version__ < "2.11":
+        pytest.skip("this torch has no fused Adagrad on cuda")
     torch.manual_seed(0)
     options = {"momentum": 0.9} if name == "SGD" else {}
     start = torch.randn(5, 7)

@@ -1,8 +1,8 @@
-"""Whether the core compiles against the headers of other releases of torch: `… -m tests.full.headers 2.7.1`.
+"""Whether Heitu compiles against the headers of other releases of torch: `… -m tests.full.headers 2.7.1`.
 
-A release is given by its version, whose wheel is downloaded and of which only the headers are unpacked, or by
-a folder that holds torch/include. Nothing of it is installed or run, so a wheel for another platform
-serves as well.
+That is the core, the library over vendors' plugins, and the CANN emulator. A release is given by its version,
+whose wheel is downloaded and of which only the headers are unpacked, or by a folder that holds torch/include.
+Nothing of it is installed or run, so a wheel for another platform serves as well.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from heitu.backings import forwarding
 from heitu.cache import private_cache
 from heitu.device.build import core
 from heitu.device.compilation import Recipe
 from heitu.device.installed_torch import InstalledTorch
-from heitu.device.library import Batch
+from heitu.device.library import Batch, Library
 from heitu.device.toolchain import find_compiler
+from heitu.emulators.cann import activation as cann
 
 # The last patch release of each minor one that is supported and not the one the other tests run on.
-VERSIONS = ("2.7.1", "2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.0")
+VERSIONS = ("2.7.1", "2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.14.1")
 # Of the wheels on the ordinary index these are the smallest, as no library of a GPU is in them.
 PLATFORM = "macosx_14_0_arm64"
 UNPACKED = ("torch/include/", "torch/version.py")
 
 
 def main() -> int:
-    """Prints a line for each release; 1 where one does not compile."""
+    """Prints a line for each library of each release; 1 where one does not compile."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("releases", nargs="*", default=VERSIONS, help="version, or folder with torch/include")
     failed = 0
@@ -38,11 +40,12 @@ def main() -> int:
             folder = Path(release)
             if not (folder / "torch" / "include").is_dir():
                 folder = download(release, Path(scratch))
-            errors = first_errors(folder / "torch")
-        print(release, "compiles" if not errors else "does not compile", flush=True)
-        for error in errors:
-            print(error, file=sys.stderr)
-        failed += bool(errors)
+            for library in (core(), forwarding.library(), cann.library()):
+                errors = first_errors(library, folder / "torch")
+                verdict = "compiles" if not errors else "does not compile"
+                print(f"{release}: {library.name} {verdict}", flush=True)
+                print(*errors, sep="\n", end="", file=sys.stderr)
+                failed += bool(errors)
     return int(failed > 0)
 
 
@@ -58,9 +61,9 @@ def download(version: str, folder: Path) -> Path:
     return folder
 
 
-def first_errors(torch: Path) -> list[str]:
-    """What the compiler says against the core with the headers of this torch package, unit by unit."""
-    recipe = Recipe(core(), core().sources(private_cache()), InstalledTorch(torch), find_compiler())
+def first_errors(library: Library, torch: Path) -> list[str]:
+    """What the compiler says against `library` with the headers of this torch package, unit by unit."""
+    recipe = Recipe(library, library.sources(private_cache()), InstalledTorch(torch), find_compiler())
     return [error for batch in recipe.sources.batches() if (error := check(recipe, batch))]
 
 

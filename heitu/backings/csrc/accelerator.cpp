@@ -4,8 +4,6 @@
 
 #include <atomic>
 
-#include "version.h"
-
 namespace heitu {
 namespace {
 
@@ -28,11 +26,7 @@ void set_accelerator(std::optional<c10::DeviceType> type) { standing = number(ty
 
 }  // namespace heitu
 
-#if HEITU_TORCH_AT_LEAST(2, 13)
 namespace at::accelerator {
-#else
-namespace at {
-#endif
 
 // This library is opened before PyTorch's, for all to see: PyTorch's calls of these come here.
 __attribute__((visibility("default"))) std::optional<c10::DeviceType> getAccelerator(bool checked) {
@@ -48,4 +42,4 @@ __attribute__((visibility("default"))) bool isAccelerator(c10::DeviceType type) 
   return getAccelerator(false) == type;
 }
 
-}  // namespace
+}  // namespace at::accelerator

@@ -3,9 +3,13 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include "labels.h"
+#include "version.h"
 
 namespace heitu {
 namespace {
+
+#if HEITU_TORCH_AT_LEAST(2, 9)
+using AllocatorBase = c10::DeviceAllocator;
 
 // The plugin's own, if it is one of those that PyTorch can ask for statistics.
 c10::DeviceAllocator* plugin_allocator() {
@@ -18,8 +22,11 @@ c10::DeviceAllocator& asked(const char* what) {
                               " (its allocator is no c10::DeviceAllocator).");
   return *allocator;
 }
+#else
+using AllocatorBase = c10::Allocator;  // PyTorch asks no allocator for statistics yet
+#endif
 
-class Allocator final : public c10::DeviceAllocator {
+class Allocator final : public AllocatorBase {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     return heitu::allocate(bytes, cuda_guard().getDevice());
@@ -29,6 +36,7 @@ class Allocator final : public c10::DeviceAllocator {
     TORCH_CHECK_NOT_IMPLEMENTED(false, "Memory of a chip cannot be copied by address.");
   }
 
+#if HEITU_TORCH_AT_LEAST(2, 9)
   bool initialized() override {
     auto* allocator = plugin_allocator();
     return !allocator || allocator->initialized();
@@ -46,9 +54,12 @@ class Allocator final : public c10::DeviceAllocator {
   void resetPeakStats(c10::DeviceIndex device) override {
     asked("memory statistics").resetPeakStats(device);
   }
+#if HEITU_TORCH_AT_LEAST(2, 10)
   std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex device) override {
     return asked("memory").getMemoryInfo(device);
   }
+#endif
+#endif
 };
 
 }  // namespace

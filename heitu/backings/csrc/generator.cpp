@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <mutex>
+#include <vector>
 
 #include "labels.h"
 
@@ -53,7 +54,26 @@ c10::DeviceIndex existing(c10::DeviceIndex device) {
   return device;
 }
 
+std::vector<at::Generator>& told_generators() {
+  static auto* generators = new std::vector<at::Generator>;
+  return *generators;
+}
+
+const at::Generator& plugin_default(c10::DeviceIndex index) {
+  try {
+    return at::detail::getPrivateUse1Hooks().getDefaultGenerator(index);
+  } catch (const c10::NotImplementedError&) {
+    const auto& told = told_generators();
+    if (static_cast<size_t>(index) >= told.size()) throw;
+    return told[index];
+  }
+}
+
 }  // namespace
+
+void tell_default_generators(std::vector<at::Generator> generators) {
+  told_generators() = std::move(generators);
+}
 
 at::Generator plugin_generator(const at::Generator& generator) {
   if (!generator.defined() || !generator.device().is_cuda()) return generator;
@@ -74,8 +94,7 @@ const at::Generator& default_generator(c10::DeviceIndex device) {
   if (generators->size() <= index) generators->resize(index + 1);
   auto& generator = (*generators)[index];
   if (!generator.defined())
-    generator = at::Generator(c10::make_intrusive<Generator>(
-        at::detail::getPrivateUse1Hooks().getDefaultGenerator(index), index));
+    generator = at::Generator(c10::make_intrusive<Generator>(plugin_default(index), index));
   return generator;
 }
 

@@ -80,6 +80,7 @@ PYBIND11_MODULE(heitu_forwarding, m) {
     });
   });
   m.def("plugin_generator", [](const at::Generator& g) { return plugin_generator(g); });
+  m.def("tell_default_generators", &tell_default_generators);
   m.def("default_generators", [] {
     const auto count = cuda_guard().deviceCount();
     py::tuple generators(count);

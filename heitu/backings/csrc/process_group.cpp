@@ -90,10 +90,12 @@ ForwardProcessGroup::Result ForwardProcessGroup::given(Result plugin) {
   return c10::make_intrusive<ForwardWork>(std::move(plugin));
 }
 
+#if HEITU_TORCH_AT_LEAST(2, 10)
 void ForwardProcessGroup::setGroupUid(const std::string& uid) {
   Backend::setGroupUid(uid);
   plugin_->setGroupUid(uid);
 }
+#endif
 
 // Collectives that take one list of tensors.
 #define HEITU_ON_TENSORS(name, Options)                                                 \
@@ -203,7 +205,7 @@ void bind_collectives(py::module_& m) {
                                                                              backend)
         .def(py::init<c10::intrusive_ptr<c10d::Backend>,
                       c10::intrusive_ptr<c10d::Backend::Options>>())
-        .def_property_readonly("options", &ForwardProcessGroup::getBackendOptions)
+        .def_property_readonly("options", &ForwardProcessGroup::options)
         .def_property_readonly("_plugin", &ForwardProcessGroup::plugin)
         .def("abort", &ForwardProcessGroup::abort, py::call_guard<py::gil_scoped_release>())
         .def("shutdown", &ForwardProcessGroup::shutdown, py::call_guard<py::gil_scoped_release>());

@@ -5,6 +5,7 @@
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
 #include "labels.h"
+#include "version.h"
 
 namespace heitu {
 
@@ -20,7 +21,9 @@ class ForwardWork final : public c10d::Work {
   std::vector<at::Tensor> result() override;
   void synchronize() override { plugin_->synchronize(); }
   bool wait(std::chrono::milliseconds timeout) override { return plugin_->wait(timeout); }
+#if HEITU_TORCH_AT_LEAST(2, 9)
   void blockCurrentStream() override { plugin_->blockCurrentStream(); }
+#endif
   void abort() override { plugin_->abort(); }
   c10::intrusive_ptr<c10::ivalue::Future> getFuture() override;
   c10::intrusive_ptr<c10::ivalue::Future> getFutureResult() override {
@@ -43,9 +46,11 @@ class ForwardProcessGroup final : public c10d::Backend {
   using Result = c10::intrusive_ptr<c10d::Work>;
 
   const std::string getBackendName() const override { return "nccl"; }
+#if HEITU_TORCH_AT_LEAST(2, 9)
   c10::intrusive_ptr<Options> getBackendOptions() override { return options_; }
-  bool supportsCoalescing() const override { return plugin_->supportsCoalescing(); }
   void setTimeout(std::chrono::milliseconds timeout) override { plugin_->setTimeout(timeout); }
+#endif
+  bool supportsCoalescing() const override { return plugin_->supportsCoalescing(); }
   void startCoalescing() override { plugin_->startCoalescing(); }
   Result endCoalescing() override { return given(plugin_->endCoalescing()); }
 
@@ -81,7 +86,9 @@ class ForwardProcessGroup final : public c10d::Backend {
 
   void setSequenceNumberForGroup() override { plugin_->setSequenceNumberForGroup(); }
   uint64_t getSequenceNumberForGroup() override { return plugin_->getSequenceNumberForGroup(); }
+#if HEITU_TORCH_AT_LEAST(2, 10)
   void setGroupUid(const std::string& uid) override;
+#endif
   void waitForPendingWorks() override { plugin_->waitForPendingWorks(); }
   void enableCollectivesTiming() override { plugin_->enableCollectivesTiming(); }
   void eagerConnectSingleDevice(at::Device device) override {
@@ -91,6 +98,7 @@ class ForwardProcessGroup final : public c10d::Backend {
   void shutdown() override { plugin_->shutdown(); }
 
   const c10::intrusive_ptr<c10d::Backend>& plugin() const { return plugin_; }
+  const c10::intrusive_ptr<Options>& options() const { return options_; }
 
  private:
   static Result given(Result plugin);

@@ -26,6 +26,7 @@ def install(torch_c: Any, core: Any, plugin: Plugin) -> None:
         cuda: Any = sys.modules["torch.cuda"]
         cuda.has_magma = False
         cuda.has_half = True
+        core.tell_default_generators(list(plugin.find("default_generators") or ()))
         cuda.default_generators = core.default_generators()
         cuda._get_device_properties = torch_c._heitu_get_device_properties
         core.note_initialised()

@@ -10,6 +10,9 @@
 
 namespace heitu {
 
+// Whether torch.cuda.memory_stats() understands statistics that are keyed by a private pool.
+constexpr bool kStatisticsByPool = HEITU_TORCH_AT_LEAST(2, 11);
+
 // Whether Python has ever had the tensor in its hands.
 inline bool seen_by_python(const c10::TensorImpl& tensor) {
 #if HEITU_TORCH_AT_LEAST(2, 10)

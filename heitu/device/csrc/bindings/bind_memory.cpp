@@ -45,10 +45,7 @@ py::dict to_dict(const DurationStat& stat) {
 
 py::dict stats_dict(int64_t device) {
   const MemoryStats stats = memory_stats(checked_index(device));
-  py::dict pools;
-  for (const auto& [id, pool] : stats.reserved_bytes_by_private_pools)
-    pools[py::cast(id)] = to_dict(pool);
-  return py::dict(
+  auto result = py::dict(
       "num_alloc_retries"_a = stats.num_alloc_retries, "num_ooms"_a = stats.num_ooms,
       "num_oom_rejections"_a = stats.num_oom_rejections, "max_split_size"_a = stats.max_split_size,
       "num_sync_all_streams"_a = stats.num_sync_all_streams,
@@ -61,8 +58,14 @@ py::dict stats_dict(int64_t device) {
       "inactive_split_bytes"_a = to_dict(stats.inactive_split_bytes),
       "requested_bytes"_a = to_dict(stats.requested_bytes),
       "oversize_allocations"_a = to_dict(stats.oversize_allocations),
-      "oversize_segments"_a = to_dict(stats.oversize_segments),
-      "reserved_bytes_by_private_pools"_a = pools);
+      "oversize_segments"_a = to_dict(stats.oversize_segments));
+  if constexpr (kStatisticsByPool) {
+    py::dict pools;
+    for (const auto& [id, pool] : stats.reserved_bytes_by_private_pools)
+      pools[py::cast(id)] = to_dict(pool);
+    result["reserved_bytes_by_private_pools"] = pools;
+  }
+  return result;
 }
 
 py::dict host_stats_dict() {

@@ -1,5 +1,6 @@
 // HCCL's functions. Each is a task of a stream, as on the chip.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <cstring>
 #include <map>
@@ -143,7 +144,7 @@ template <typename Work>
 int enqueue(void* handle, void* stream, Work work) {
   const Handle comm = comm_of(handle);
   stream_of(stream).submit([comm, work] {
-    at::NoGradGuard no_gradients;
+    c10::NoGradGuard no_gradients;
     std::lock_guard<std::mutex> lock(comm->mutex);
     work(comm->mesh);
   });

@@ -1,5 +1,6 @@
 #include "gradient.h"
 
+#include <c10/core/GradMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -9,7 +10,7 @@ Tensors gradients(const Tensors& inputs, const std::function<Tensors(const Tenso
                   const Tensors& grads) {
   // Kernels run below autograd; here it is wanted again.
   c10::impl::ForceDispatchKeyGuard all_keys(c10::default_included_set, c10::default_excluded_set);
-  at::AutoGradMode with_gradients(true);
+  c10::AutoGradMode with_gradients(true);
   Tensors leaves, wanted;
   for (const auto& input : inputs) {
     at::Tensor leaf = input;
