@@ -14,7 +14,7 @@ TORCH_NPU ?= torch_npu==2.13.0
 SLOW_ASCEND := test_operators.py test_variants.py
 CXX_SOURCES = $(shell find heitu tests -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test test-ascend test-full ascend matrix estimates sanitize headers bench lint clean
+.PHONY: demo test test-ascend test-full ascend matrix estimates sanitize headers pairings bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/heitu run examples/train_gpt.py --out examples/out --steps 150
@@ -66,9 +66,13 @@ estimates: $(STAMP)
 sanitize: $(STAMP)
 	$(BIN)/python -m tests.full.sanitize
 
-# Whether the core compiles against the other releases of torch, whose headers are downloaded (0.5 GB).
+# Whether all libraries compile against the other releases of torch, whose headers are downloaded (0.7 GB).
 headers: $(STAMP)
 	$(BIN)/python -m tests.full.headers
+
+# What the releases of torch_npu ask of CANN, and what the emulator has of it; the wheels are 0.4 GB.
+pairings: $(STAMP)
+	$(BIN)/python -m tests.full.pairings --into docs/ascend.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -20,6 +20,24 @@ STATES = ("state", "all")
 CONTEXTS = ("state", "alloc", "all")
 
 
+class MemPoolContext:
+    """Names the pool in use; torch before 2.8 opens one beside routing allocations."""
+
+    _active = threading.local()
+
+    def __init__(self, pool: Any) -> None:
+        self._previous = self.active_pool()
+        self._active.pool = pool
+
+    def __del__(self) -> None:
+        self._active.pool = self._previous
+
+    @classmethod
+    def active_pool(cls) -> Any:
+        """The pool of this thread's latest context that still lives, or None."""
+        return getattr(cls._active, "pool", None)
+
+
 def install(torch_c: Any, core: ModuleType) -> None:
     """Supplies allocation, statistics, history, pools and pinned memory."""
     _install_allocation(torch_c, core)
@@ -88,6 +106,9 @@ def _install_statistics(torch_c: Any, core: ModuleType) -> None:
 
 def _install_history(torch_c: Any, core: ModuleType) -> None:
     def snapshot(pool: tuple[Any, ...] | None = None) -> dict[str, Any]:
+        active = MemPoolContext.active_pool()
+        if pool is None and active is not None:
+            pool = active.id
         first, second, traces = (0, 0, True) if pool is None else (*pool, True)[:3]
         result: dict[str, Any] = core.memory_snapshot((first, second), bool(traces))
         return result
@@ -176,26 +197,9 @@ def _install_pools(torch_c: Any, core: ModuleType) -> None:
         def use_count(self) -> int:
             return int(core.pool_use_count(self._device, self._id))
 
-    class _MemPoolContext:
-        """Names the pool in use; torch before 2.8 opens one beside routing allocations."""
-
-        _active = threading.local()
-
-        def __init__(self, pool: _MemPool) -> None:
-            self._previous = self.active_pool()
-            self._active.pool = pool
-
-        def __del__(self) -> None:
-            self._active.pool = self._previous
-
-        @classmethod
-        def active_pool(cls) -> _MemPool | None:
-            return getattr(cls._active, "pool", None)
-
-    for cls in (_MemPool, _MemPoolContext):
-        cls.__module__ = "torch._C"
+    _MemPool.__module__ = "torch._C"
     torch_c._MemPool = _MemPool
-    torch_c._MemPoolContext = _MemPoolContext
+    torch_c._MemPoolContext = MemPoolContext
     torch_c._cuda_beginAllocateToPool = core.begin_allocate_to_pool
     torch_c._cuda_beginAllocateCurrentThreadToPool = core.begin_allocate_thread_to_pool
     torch_c._cuda_beginAllocateCurrentStreamToPool = core.begin_allocate_stream_to_pool

@@ -83,15 +83,17 @@ def test_what_the_host_waits_for_is_reported(sync_debug: Callable[[str], None]) 
 
 
 def test_cuda_errors_are_accelerator_errors() -> None:
+    has_own_type = torch.__version__ >= "2.8"
     count = torch.cuda.device_count()
     for action in (
         lambda: torch.zeros(1, device=f"cuda:{count}"),
         lambda: torch.cuda.set_device(count),
         lambda: torch.UntypedStorage(1, device=f"cuda:{count}"),
     ):
-        with pytest.raises(torch.AcceleratorError, match="CUDA error: invalid device ordinal") as caught:
+        expected = torch.AcceleratorError if has_own_type else RuntimeError
+        with pytest.raises(expected, match="CUDA error: invalid device ordinal") as caught:
             action()
-        assert caught.value.error_code == 101
+        assert not has_own_type or caught.value.error_code == 101
 
 
 def test_an_index_out_of_bounds_is_an_index_error() -> None:
@@ -260,7 +262,7 @@ def test_memory_history(tmp_path: Path) -> None:
 
 def test_what_nvml_would_say_needs_nvml() -> None:
     for function in (torch.cuda.utilization, torch.cuda.temperature, torch.cuda.power_draw):
-        with pytest.raises(ModuleNotFoundError, match="nvidia-ml-py"):
+        with pytest.raises(ModuleNotFoundError, match=r"nvidia-ml-py|pynvml"):
             function()
 
 
@@ -444,7 +446,8 @@ def test_what_needs_a_gpu_says_so() -> None:
     square = torch.cuda.jiterator._create_jit_fn("template <typename T> T square(T x) { return x * x; }")
     with pytest.raises(RuntimeError, match="jiterator"):
         square(torch.ones(2, device="cuda"))
-    with pytest.raises(RuntimeError, match="Green Context"):
-        torch.cuda.green_contexts.GreenContext.create(num_sms=1)
+    if hasattr(torch.cuda, "green_contexts"):
+        with pytest.raises(RuntimeError, match="Green Context"):
+            torch.cuda.green_contexts.GreenContext.create(num_sms=1)
     with pytest.raises(RuntimeError, match="not supported on this platform"):
         torch.cuda.gds.gds_register_buffer(torch.ones(1, device="cuda").untyped_storage())

@@ -338,6 +338,7 @@ def test_packed_efficient(mask_type: int, window: int | None) -> None:
         assert_close(one[0], other, 1e-4)
 
 
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="the operator has no gradient in this torch")
 @pytest.mark.parametrize("causal", [False, True])
 def test_packed_cudnn(causal: bool) -> None:
     q, k, v, bounds_q, bounds_k = packed(torch.float16)

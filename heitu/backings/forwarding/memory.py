@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heitu.backings.forwarding.plugin import Plugin
+from heitu.device.memory import MemPoolContext
 
 
 def install(torch_c: Any, core: Any, plugin: Plugin) -> None:
@@ -142,6 +143,7 @@ def _install_pools(torch_c: Any, plugin: Plugin) -> None:
 
     _MemPool.__module__ = "torch._C"
     torch_c._MemPool = _MemPool
+    torch_c._MemPoolContext = MemPoolContext
     package = plugin.package
 
     def of_plugin(name: str) -> Any:

@@ -235,6 +235,23 @@ def test_copies_are_checked() -> None:
     assert "32 bytes into 16 bytes" in said[2]
 
 
+def test_one_process_has_all_ranks_of_a_communicator() -> None:
+    done = run_program(
+        """
+        import ctypes
+        hccl = ctypes.CDLL("libhccl.so")
+        comms = (ctypes.c_void_p * 2)()
+        print(hccl.HcclCommInitAll(2, (ctypes.c_int32 * 2)(0, 1), comms))
+        ranks, rank = ctypes.c_uint32(), ctypes.c_uint32()
+        for comm in comms:
+            hccl.HcclGetRankSize(ctypes.c_void_p(comm), ctypes.byref(ranks))
+            hccl.HcclGetRankId(ctypes.c_void_p(comm), ctypes.byref(rank))
+            print(ranks.value, rank.value)
+        """
+    )
+    assert done.stdout.splitlines() == ["0", "2 0", "2 1"], done.stderr
+
+
 def test_a_captured_stream_cannot_be_waited_for() -> None:
     x = torch.ones(1, device="npu")
     stream, graph = torch.npu.Stream(), torch.npu.NPUGraph()

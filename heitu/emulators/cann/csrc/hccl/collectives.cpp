@@ -8,6 +8,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -176,6 +177,21 @@ HEITU_EXPORT int HcclCommInitRootInfo(uint32_t ranks, const char* info, uint32_t
 HEITU_EXPORT int HcclCommInitRootInfoConfig(uint32_t ranks, const char* info, uint32_t rank, void*,
                                             void** comm) {
   return create(info, rank, ranks, comm);
+}
+
+HEITU_EXPORT int HcclCommInitAll(uint32_t ranks, int32_t*, void** comms) {
+  // Each waits for the others until all are connected.
+  const auto name = unique_name();
+  std::vector<int> results(ranks);
+  std::vector<std::thread> threads;
+  for (uint32_t rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] { results[rank] = create(name, rank, ranks, comms + rank); });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const int result : results) {
+    if (result != kSuccess) return result;
+  }
+  return kSuccess;
 }
 
 HEITU_EXPORT int HcclCreateSubCommConfig(void** comm, uint32_t ranks, uint32_t*, uint64_t id,

@@ -142,30 +142,33 @@ HEITU_KERNEL(trans_quant_param) {
 }
 
 HEITU_KERNEL(quant_matmul) {
-  const auto x1 = oriented(call.tensor(0), call.flag(9)),
-             x2 = oriented(call.tensor(1), call.flag(10));
+  const auto given = [&](const char* name) { return call.tensor(call.index(name)); };
+  const auto x1 = oriented(given("x1"), call.flag(call.index("transpose1"))),
+             x2 = oriented(given("x2"), call.flag(call.index("transpose2")));
   if (x1.scalar_type() != at::kChar || x2.scalar_type() != at::kChar) {
     throw std::runtime_error("products of other types than int8 are not emulated");
   }
   // Sums of products of int8 are exact in float64.
   auto y = at::matmul(x1.to(at::kDouble), x2.to(at::kDouble));
-  const auto bias = call.tensor(8);
+  const auto bias = given("bias");
   if (bias.defined() && bias.scalar_type() == at::kInt) y = y + bias;
-  const auto [scale, packed_offset] = unpacked_scale(call.tensor(3));
+  const auto [scale, packed_offset] = unpacked_scale(given("x2_scale"));
   y = y * scale;
-  if (call.has(2)) y = y * call.tensor(2).to(at::kFloat).unsqueeze(-1);
+  const auto x1_scale = given("x1_scale");
+  if (x1_scale.defined()) y = y * x1_scale.to(at::kFloat).unsqueeze(-1);
   if (bias.defined() && bias.scalar_type() != at::kInt) y = y + bias;
-  const auto out = call.tensor(12);
-  if (out.scalar_type() != at::kChar) {
-    call.put(12, y);
+  const auto out = call.index("out");
+  if (call.tensor(out).scalar_type() != at::kChar) {
+    call.put(out, y);
     return;
   }
-  if (call.has(6) && call.tensor(6).numel() > 0) {
-    y = y + call.tensor(6);
+  const auto x2_offset = given("x2_offset");
+  if (x2_offset.defined() && x2_offset.numel() > 0) {
+    y = y + x2_offset;
   } else if (packed_offset.defined()) {
     y = y + packed_offset;
   }
-  call.put(12, as_whole(y, at::kChar));
+  call.put(out, as_whole(y, at::kChar));
 }
 
 HEITU_KERNEL(weight_quant_matmul) {
