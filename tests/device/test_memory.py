@@ -209,6 +209,7 @@ class TestPools:
         assert torch.cuda.memory_stats().get(name) == (0 if TELLS_POOLS else None)
         del y
 
+    @pytest.mark.skipif(torch.__version__ < "2.8", reason="this torch routes all threads")
     def test_other_threads_are_not_routed(self) -> None:
         pool = torch.cuda.MemPool()
         made: list[torch.Tensor] = []
