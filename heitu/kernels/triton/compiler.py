@@ -127,7 +127,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
     def make_c(module: Any, metadata: dict[str, Any], options: Options) -> str:
         """Raises LoweringError for what a CPU has no way to do, with its place in the program."""
         parsed = read(str(module))
-        program = lower(parsed)
+        program = lower(parsed, options.num_warps * options.warp_size)
         metadata["name"] = parsed.kernel.name
         metadata["shared"] = 0
         metadata["scratch_bytes"] = program.scratch_bytes

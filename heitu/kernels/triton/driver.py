@@ -114,10 +114,10 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
 
     @classmethod
     def is_active(cls) -> bool:
-        """Whether there is no GPU for another backend."""
+        """Whether there is no GPU for another backend, or the user asked for this one by its name."""
         from triton.backends import backends
 
-        return not any(
+        return os.environ.get("TRITON_DEFAULT_BACKEND") == "cpu" or not any(
             backend.driver.is_active() for backend in backends.values() if backend.driver is not CPUDriver
         )
 

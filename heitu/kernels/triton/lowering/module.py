@@ -44,14 +44,20 @@ class Program:
     scratch_bytes: int
 
 
-def lower(module: Module) -> Program:
-    """The C of a module. Raises LoweringError."""
+def lower(module: Module, threads: int = 128) -> Program:
+    """The C of a module. Raises LoweringError.
+
+    Args:
+        threads: how many a block would have on a GPU, each of which prints.
+    """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20_000))  # expressions are as deep as a block is long
     others = [function for function in module.functions.values() if function is not module.kernel]
-    lowered = {function.name: _Function(function, module) for function in [*others, module.kernel]}
+    lowered = {function.name: _Function(function, module, threads) for function in [*others, module.kernel]}
     depth = {name: each.scope.scratch_bytes for name, each in lowered.items()}
     total = _deepest(module, module.kernel.name, depth, ())
-    parts = ['#include "heitu_kernel.h"', ""]
+    parts = ['#include "heitu_kernel.h"']
+    if any(operation.name == "tt.extern_elementwise" for function in module.functions.values() for operation in function.walk()):
+        parts.append('#include "heitu_libdevice.h"')
     parts += [f"{signature(function)};" for function in others]
     for function in others:
         parts += [signature(function), *lowered[function.name].body()]
@@ -76,10 +82,10 @@ def _deepest(module: Module, name: str, own: dict[str, int], path: tuple[str, ..
 class _Function:
     """One function on its way to C."""
 
-    def __init__(self, function: Function, module: Module) -> None:
+    def __init__(self, function: Function, module: Module, threads: int) -> None:
         self.function = function
         self.module = module
-        self.scope = Scope(function, self.region)
+        self.scope = Scope(function, self.region, threads)
         self._arguments()
         self.region(function.body)
 

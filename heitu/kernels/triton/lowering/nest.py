@@ -196,12 +196,20 @@ class Nest:
 
     def mask(self, mask: Value, index: Index) -> Element | None:
         """The C of a mask; None where the loop lets only elements through that it lets through."""
-        bounds = self.access.bounds(mask, index) if self.depth else None
+        bounds = self.access.bounds(mask, index) if self.depth and not self._is_kept(mask, index) else None
         if bounds is not None:
             self.bounds.add(bounds)
             if not self.masked:
                 return None
         return self.value(mask, index)
+
+    def _is_kept(self, mask: Value, index: Index) -> bool:
+        """Whether the mask, or what it is made of, is wanted later, so that it has to be computed."""
+        if mask in self.spills:
+            return True
+        if not self.spills or mask.operation is None or self.scope.tile(mask) is not None or not mask.type.is_tensor:
+            return False
+        return any(self._is_kept(*part) for part in operands_at(mask.operation, index))
 
     def store(self, operation: Operation) -> None:
         """A root: writes an element into the program's memory."""

@@ -251,22 +251,26 @@ def long_multiplication(scope: Scope, operation: Operation) -> None:
 
 
 def print_(scope: Scope, operation: Operation) -> None:
-    """`tt.print`: a line for each element, with the program's and the element's number."""
+    """`tt.print`: a line for each element, with the program's and the element's number.
+
+    What is the same for all threads of a block every one of them prints.
+    """
     prefix = operation.text("text").replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
     is_hex = bool(operation.attributes.get("hex"))
     signs = operation.attributes.get("isSigned") or []
     assert isinstance(signs, list)
     where = "program[0], program[1], program[2]"
+    every_thread = f"for (int thread = 0; thread < {scope.threads}; ++thread)"
     if not operation.operands:
-        scope.write(f'heitu_print("pid (%d, %d, %d)%s\\n", {where}, "{prefix}");')
+        scope.write(f'{every_thread} heitu_print("pid (%d, %d, %d){prefix}\\n", {where});')
         return
     for number, value in enumerate(operation.operands):
         signed = bool(signs[number]) if number < len(signs) else True
         form, cast = _printed(value, is_hex, signed)
-        operand = f" (operand {number})" if len(operation.operands) > 1 else ""
+        operand = f"(operand {number}) " if len(operation.operands) > 1 else ""
         if not value.type.is_tensor:
             scope.write(
-                f'heitu_print("pid (%d, %d, %d) idx ()%s{operand}{form}\\n", {where}, "{prefix}", '
+                f'{every_thread} heitu_print("pid (%d, %d, %d) idx (){prefix}{operand}{form}\\n", {where}, '
                 f"{cast}{scope.scalar(value)});"
             )
             continue
@@ -275,11 +279,11 @@ def print_(scope: Scope, operation: Operation) -> None:
         for extent in shape:
             stride //= extent
             indices.append(f"(int)(e / {stride} % {extent})")
-        places = ", ".join(["%d"] * len(shape))
+        places = ", ".join(f"%{len(str(extent - 1))}d" for extent in shape)
         scope.write(
             f"for (int64_t e = 0; e < {value.type.size}; ++e) "
-            f'heitu_print("pid (%d, %d, %d) idx ({places})%s{operand}{form}\\n", {where}, {", ".join(indices)}, '
-            f'"{prefix}", {cast}{tile}[e]);'
+            f'heitu_print("pid (%d, %d, %d) idx ({places}){prefix}{operand}{form}\\n", {where}, '
+            f"{', '.join(indices)}, {cast}{tile}[e]);"
         )
 
 
@@ -288,7 +292,7 @@ def _printed(value: Value, is_hex: bool, signed: bool) -> tuple[str, str]:
     if kind.is_pointer:
         return "0x%016llx", "(unsigned long long)"
     if kind.is_float:
-        return "%f", "(double)"
+        return "%a" if is_hex else "%f", "(double)"
     if is_hex:
         return f"0x%0{max(kind.bits // 4, 1)}llx", f"(unsigned long long)({unsigned_type(kind)})"
     if signed and kind.element != "i1":

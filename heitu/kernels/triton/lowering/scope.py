@@ -9,7 +9,7 @@ from heitu.kernels.triton.ir import Block, Function, Operation, Region, Type, Va
 from heitu.kernels.triton.lowering.nest import Nest, splat_literal
 from heitu.kernels.triton.lowering.planning import Plan, best_order
 from heitu.kernels.triton.lowering.representation import register_type
-from heitu.kernels.triton.lowering.shapes import MOST_CHEAP_OPERATIONS, VIEWS, cheap_cost, flat_index
+from heitu.kernels.triton.lowering.shapes import VIEWS, flat_index, is_cheap
 
 ALIGNMENT = 64
 
@@ -32,11 +32,13 @@ class Scope:
 
     Args:
         lower: lowers the operations of a region into `lines`.
+        threads: how many a block would have on a GPU.
     """
 
-    def __init__(self, function: Function, lower: Callable[[Region], None]) -> None:
+    def __init__(self, function: Function, lower: Callable[[Region], None], threads: int) -> None:
         self.function = function
         self.lower = lower
+        self.threads = threads
         self.lines: list[str] = []
         self.declarations: list[str] = []
         self.scratch_bytes = 0
@@ -47,7 +49,7 @@ class Scope:
         self.done: set[Operation] = set()
         self.loads: list[Value] = []  # those that are not computed yet, in their order
         self._count = 0
-        self._costs: dict[Value, int] = {}
+        self._cheap: dict[Value, frozenset[Value] | None] = {}
 
     # Text
 
@@ -138,8 +140,8 @@ class Scope:
         if value in self.tiles:
             return False
         for carried in self.shifted:
-            self._costs.setdefault(carried, 0)
-        return cheap_cost(value, self._costs) <= MOST_CHEAP_OPERATIONS
+            self._cheap.setdefault(carried, frozenset())
+        return is_cheap(value, self._cheap)
 
     def beneath(self, value: Value) -> Iterable[Value]:
         """The tensors that have to be in tiles for the value to be cheap."""

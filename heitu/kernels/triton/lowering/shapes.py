@@ -34,7 +34,7 @@ CHEAP = frozenset(
         "arith.shrsi", "arith.shrui", "arith.index_cast", "arith.minsi", "arith.maxsi", "tt.reshape", *VIEWS,
     ]
 )  # fmt: skip
-MOST_CHEAP_OPERATIONS = 24
+MOST_CHEAP_OPERATIONS = 64
 # What else is computed where it is used.
 OTHERS = ("tt.make_range", "arith.constant", "ub.poison", "tt.reshape", "tt.join", "tt.cat", "tt.split", "tt.load")
 
@@ -49,23 +49,35 @@ def is_lazy(operation: Operation) -> bool:
     )
 
 
-def cheap_cost(value: Value, known: dict[Value, int]) -> int:
-    """The number of operations that make the value, all of them cheap; 0: it is at hand; above the most: it is not cheap.
+def is_cheap(value: Value, known: dict[Value, frozenset[Value] | None]) -> bool:
+    """Whether few operations make the value, all of them cheap.
 
     Args:
-        known: the costs found so far, and 0 for what is at hand.
+        known: what was found so far: the tensors that a value is made of, none for what is at hand; None: not cheap.
     """
-    if value in known:
-        return known[value]
+    return _parts(value, known) is not None
+
+
+def _parts(value: Value, known: dict[Value, frozenset[Value] | None]) -> frozenset[Value] | None:
+    if value not in known:
+        known[value] = _find_parts(value, known)
+    return known[value]
+
+
+def _find_parts(value: Value, known: dict[Value, frozenset[Value] | None]) -> frozenset[Value] | None:
     operation = value.operation
     if operation is None or operation.name not in CHEAP:
-        cost = MOST_CHEAP_OPERATIONS + 1
-    elif not value.type.is_tensor:
-        cost = 0
-    else:
-        cost = 1 + sum(cheap_cost(each, known) for each in operation.operands if each.type.is_tensor)
-    known[value] = cost
-    return cost
+        return None
+    if not value.type.is_tensor:
+        return frozenset()
+    found = {value}
+    for operand in operation.operands:
+        if operand.type.is_tensor:
+            parts = _parts(operand, known)
+            if parts is None:
+                return None
+            found |= parts
+    return frozenset(found) if len(found) <= MOST_CHEAP_OPERATIONS else None
 
 
 def split_index(flat: str, level: int, shape: tuple[int, ...]) -> Index:
