@@ -17,7 +17,7 @@ _undoing: list[Callable[[], None]] = []
 
 def apply(torch: ModuleType, core: ModuleType) -> None:
     """Settles on the imported torch what could not be settled before."""
-    from heitu.device import kernels, legacy_types, storage
+    from heitu.device import kernels, legacy_types, storage, triton_backend
 
     module: Any = torch
     # Set any earlier, torch._native would install kernels written in Triton for a true GPU.
@@ -28,7 +28,7 @@ def apply(torch: ModuleType, core: ModuleType) -> None:
     module._C._set_multithreading_enabled(False)
     when_undone(lambda: module._C._set_multithreading_enabled(True))
     watch_profilers(module, core)
-    for area in (storage, legacy_types, kernels):
+    for area in (storage, legacy_types, kernels, triton_backend):
         area.patch(module, core)
 
 

@@ -6,9 +6,24 @@ and libraries that ask for it find what they know.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+
+def patch(torch: Any, core: ModuleType) -> None:
+    """Supplies what code that inductor generates calls; it is compiled out of a CPU build of torch."""
+    from heitu.device.patches import replace
+
+    cuda = torch.device("cuda")
+
+    def empty_strided(size: Any, stride: Any, dtype: Any) -> Any:
+        return torch.empty_strided(size, stride, dtype=dtype, device=cuda)
+
+    replace(torch._C._dynamo.guards, "_empty_strided_cuda", empty_strided)
+    if "triton.backends" in sys.modules:
+        replace_backend(sys.modules["triton.backends"])
 
 
 def replace_backend(module: ModuleType) -> None:
