@@ -24,7 +24,7 @@ from heitu.device.toolchain import find_compiler
 from heitu.emulators.cann import activation as cann
 
 # The last patch release of each minor one that is supported and not the one the other tests run on.
-VERSIONS = ("2.7.1", "2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.14.1")
+VERSIONS = ("2.7.1", "2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.14.1", "2.15.0")
 # Of the wheels on the ordinary index these are the smallest, as no library of a GPU is in them.
 PLATFORM = "macosx_14_0_arm64"
 UNPACKED = ("torch/include/", "torch/version.py")
