@@ -9,12 +9,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Vendors' plugins lie beside the environment, not in it: `import torch` would import them.
 PLUGINS := $(VENV)/plugins
+# So does Triton, which torch looks for: without it torch is as in most environments without a GPU.
+TRITON := $(VENV)/triton
+TRITON_WHEEL ?= triton==3.9.0
 TORCH_NPU ?= torch_npu==2.13.0
 # Every operator of the emulated CANN against the CPU, in every dtype: left to make test-full.
 SLOW_ASCEND := test_operators.py test_variants.py
 CXX_SOURCES = $(shell find heitu tests -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test test-ascend test-full ascend matrix estimates sanitize headers pairings bench lint clean
+.PHONY: demo test test-ascend test-triton test-full ascend matrix estimates sanitize headers pairings bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/heitu run examples/train_gpt.py --out examples/out --steps 150
@@ -24,12 +27,17 @@ test: lint
 	$(BIN)/heitu run -m pytest tests/device
 	$(BIN)/python -m pytest tests/rehearsal
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/backings
+	@$(MAKE) --no-print-directory test-triton
 	@$(MAKE) --no-print-directory test-ascend
 
 # The real torch_npu over the emulated CANN; the wheel is 44 MB, and where it is not to be had the tests are skipped.
 test-ascend: $(STAMP) $(PLUGINS)
 	PYTHONPATH=$(CURDIR)/$(PLUGINS) TORCH_DEVICE_BACKEND_AUTOLOAD=0 $(BIN)/python -m pytest -n 2 tests/ascend \
 	    $(SLOW_ASCEND:%=--ignore=tests/ascend/emulator/%)
+
+# The stock triton wheel on the CPU and on the cuda device; where it is not to be had the tests are skipped.
+test-triton: $(STAMP) $(TRITON)
+	PYTHONPATH=$(CURDIR)/$(TRITON) $(BIN)/python -m pytest -n 2 tests/triton
 
 # What takes long: other people's models, and PyTorch's whole operator database (writes docs/conformance.*).
 test-full: test sanitize
@@ -78,6 +86,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
+
+$(TRITON): | $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(TRITON_WHEEL)' || mkdir -p $@
 
 $(PLUGINS): | $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ '$(TORCH_NPU)' pyyaml || mkdir -p $@

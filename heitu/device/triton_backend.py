@@ -1,7 +1,7 @@
 """Triton on the cuda device: Heitu's CPU backend in the place of the one for NVIDIA's GPUs.
 
-Triton's backend for `cuda` would look for ptxas and libcuda. Ours answers to the same target, so that programs
-and libraries that ask for it find what they know.
+Triton's backend for `cuda` would look for ptxas and libcuda. Ours answers to the same target, so that
+programs and libraries that ask for it find what they know.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 
 def patch(torch: Any, core: ModuleType) -> None:
@@ -53,17 +53,19 @@ def replace_backend(module: ModuleType) -> None:
             import torch
 
             super().__init__()
-            self.get_current_device = torch.cuda.current_device
-            self.set_current_device = torch.cuda.set_device
-            self.get_current_stream = torch._C._cuda_getCurrentRawStream
-            self.get_device_capability = torch.cuda.get_device_capability
+            # As attributes, because a launch calls them.
+            this: Any = self
+            this.get_current_device = torch.cuda.current_device
+            this.set_current_device = torch.cuda.set_device
+            this.get_current_stream = torch._C._cuda_getCurrentRawStream
+            this.get_device_capability = torch.cuda.get_device_capability
 
         @classmethod
         def is_active(cls) -> bool:
             return True
 
         def get_current_target(self) -> GPUTarget:
-            major, minor = self.get_device_capability()
+            major, minor = cast(Any, self).get_device_capability()
             return GPUTarget("cuda", major * 10 + minor, 32)
 
         def get_active_torch_device(self) -> Any:

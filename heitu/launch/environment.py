@@ -131,8 +131,9 @@ def install_device() -> None:
         return
     from heitu.device.activation import install
 
-    # Inductor's compile workers get this process's sys.path for a PYTHONPATH, from which the launcher's entry is gone.
-    os.environ.setdefault("TORCH_CUSTOM_PYTHONPATH", os.pathsep.join([str(BOOTSTRAP), *filter(None, sys.path)]))
+    # Inductor's compile workers get this process's sys.path, without the launcher's entry, for a PYTHONPATH.
+    path = os.pathsep.join([str(BOOTSTRAP), *filter(None, sys.path)])
+    os.environ.setdefault("TORCH_CUSTOM_PYTHONPATH", path)
     install(companion())
 
 

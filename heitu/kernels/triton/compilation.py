@@ -29,8 +29,8 @@ CANDIDATES = ("cc", "gcc", "clang")
 # Whole numbers wrap as the hardware's do, and memory is read as whatever type a kernel names. The order of
 # floating-point operations is that of the program.
 FLAGS = (
-    "-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fwrapv", "-fno-strict-aliasing", "-fno-math-errno",
-    "-fno-trapping-math", "-fopenmp-simd", "-fvisibility=hidden", "-w", "-pipe",
+    "-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fwrapv", "-fno-strict-aliasing",
+    "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fvisibility=hidden", "-w", "-pipe",
 )  # fmt: skip
 LIMIT = 600  # seconds for one compilation
 
@@ -139,7 +139,17 @@ def runtime() -> ModuleType:
     """The compiled runtime: launcher, threads and products of tiles. It is built once for a Python."""
     sources = sorted(RUNTIME.glob("*.c"))
     name = "heitu_triton_runtime"
-    flags = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=fast", "-w", "-pipe", "-pthread"]
+    flags = [
+        "-O3",
+        "-march=native",
+        "-std=gnu11",
+        "-fPIC",
+        "-shared",
+        "-ffp-contract=fast",
+        "-w",
+        "-pipe",
+        "-pthread",
+    ]
     include = f"-I{sysconfig.get_paths()['include']}"
     key = hashlib.sha256("\0".join([identity(), *flags, include, sys.version]).encode())
     for source in (*sources, *sorted(RUNTIME.glob("*.h"))):

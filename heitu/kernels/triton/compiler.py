@@ -40,7 +40,10 @@ def waits_for_others(module: Module) -> bool:
     """Whether program instances wait for each other, so that they have to run at the same time."""
     return any(
         operation.name == "tt.atomic_poll"
-        or (operation.name == "scf.while" and any(inner.name.startswith("tt.atomic") for inner in operation.walk()))
+        or (
+            operation.name == "scf.while"
+            and any(inner.name.startswith("tt.atomic") for inner in operation.walk())
+        )
         for function in module.functions.values()
         for operation in function.walk()
     )
@@ -68,7 +71,9 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         """The options of a launch."""
         fusion = getattr(knobs.language, "fp_fusion_enabled", None)
         asked = options.get("enable_fp_fusion")
-        chosen = (True if asked is None else asked) if fusion is None else fusion(True if asked is None else asked)
+        chosen = (
+            (True if asked is None else asked) if fusion is None else fusion(True if asked is None else asked)
+        )
         return options_from(
             options,
             backend_name=self.target.backend,

@@ -82,7 +82,9 @@ class Libraries:
     def __init__(self) -> None:
         self._loaded: dict[int, ctypes.CDLL] = {}
 
-    def load_binary(self, name: str, content: bytes, shared: int, device: int) -> tuple[Any, int, int, int, int]:
+    def load_binary(
+        self, name: str, content: bytes, shared: int, device: int
+    ) -> tuple[Any, int, int, int, int]:
         """The library, the address of its kernel, registers, spills and threads of a block."""
         library = compilation.load(content)
         address = ctypes.cast(library.heitu_kernel, ctypes.c_void_p).value or 0
@@ -140,7 +142,14 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
 
     def map_python_to_cpp_type(self, kind: str) -> str:
         """The C of an argument."""
-        names = {"i1": "int8_t", "u1": "uint8_t", "fp32": "float", "f32": "float", "fp64": "double", "fp16": "double"}
+        names = {
+            "i1": "int8_t",
+            "u1": "uint8_t",
+            "fp32": "float",
+            "f32": "float",
+            "fp64": "double",
+            "fp16": "double",
+        }
         if kind.startswith("*"):
             return "void*"
         return names.get(kind) or f"{'u' if kind.startswith('u') else ''}int{kind[1:]}_t"
@@ -177,7 +186,7 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         return do_bench
 
     def get_empty_cache_for_benchmark(self) -> Any:
-        """What is overwritten between runs, so that data comes from memory: more than the last cache holds."""
+        """What is overwritten between runs, so that data comes from memory: more than a cache holds."""
         import torch
 
         return torch.empty(8 * 1024 * 1024, dtype=torch.int, device=self.get_active_torch_device())

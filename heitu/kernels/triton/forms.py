@@ -1,4 +1,4 @@
-"""The forms in which operations of TTIR are printed: which values they take, and the types of their results."""
+"""The forms in which operations of TTIR are printed: their operands, and the types of their results."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ LEADING = {
 # Those whose one printed type is not that of their result.
 COMPARISONS = ("arith.cmpi", "arith.cmpf")
 WITHOUT_RESULT = (
-    "tt.store", "tt.print", "tt.assert", "tt.return", "tt.reduce.return", "tt.scan.return", "tt.map_elementwise.return",
-    "scf.yield", "cf.br", "cf.cond_br", "cf.assert", "tt.atomic_store", "scf.condition", "gpu.barrier", "ttg.barrier",
-    "tt.descriptor_store", "tt.descriptor_scatter", "tt.descriptor_reduce", "ub.unreachable", "llvm.unreachable",
+    "tt.store", "tt.print", "tt.assert", "tt.return", "tt.reduce.return", "tt.scan.return",
+    "tt.map_elementwise.return", "scf.yield", "cf.br", "cf.cond_br", "cf.assert", "tt.atomic_store",
+    "scf.condition", "gpu.barrier", "ttg.barrier", "tt.descriptor_store", "tt.descriptor_scatter",
+    "tt.descriptor_reduce", "ub.unreachable", "llvm.unreachable",
 )  # fmt: skip
 
 
@@ -70,7 +71,9 @@ def _add_region(reader: _Reader, operation: Operation, arguments: list[Value] | 
     for block in region.blocks:
         block.parent = operation
     operations = region.blocks[-1].operations
-    if operation.name.startswith("scf.") and (not operations or operations[-1].name not in ("scf.yield", "scf.condition")):
+    if operation.name.startswith("scf.") and (
+        not operations or operations[-1].name not in ("scf.yield", "scf.condition")
+    ):
         operations.append(Operation("scf.yield", block=region.blocks[-1]))  # one of nothing is not printed
     operation.regions.append(region)
 
@@ -86,11 +89,11 @@ def _ordinary(reader: _Reader, operation: Operation) -> list[Type]:
             operation.operands.append(reader.use(reader.advance()))
         elif token.text == "{":
             operation.attributes.update(reader.attributes())
-        elif token.text == "<" and reader.tokens[reader.at + 1].text == "{":
+        elif token.text == "<" and reader.next.text == "{":
             reader.advance()
             operation.attributes.update(reader.attributes())
             reader.expect(">")
-        elif token.kind == "word" and reader.tokens[reader.at + 1].text == "=":
+        elif token.kind == "word" and reader.next.text == "=":
             reader.at += 2
             operation.attributes[token.text] = reader.attribute()
         elif token.kind == "word" and leading:
@@ -270,7 +273,7 @@ def _scaled_dot(reader: _Reader, operation: Operation) -> list[Type]:
             present.append(f"{roles[role]}_scale")
         elif token.text == "{":
             operation.attributes.update(reader.attributes())
-        elif token.kind == "word" and reader.tokens[reader.at + 1].text == "=":
+        elif token.kind == "word" and reader.next.text == "=":
             reader.at += 2
             operation.attributes[token.text] = reader.attribute()
         else:

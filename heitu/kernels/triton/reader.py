@@ -1,7 +1,7 @@
 """Reads the text of TTIR.
 
 libtriton's own bindings give neither constants nor enumerations, so the text is what there is. It is read as
-MLIR prints it: an operation a line, in its own form or the generic one, with locations where they are printed.
+MLIR prints it: an operation a line, in its own form or the generic one, with locations where there are any.
 """
 
 from __future__ import annotations
@@ -94,7 +94,11 @@ class _Reader:
 
     @property
     def token(self) -> Token:
-        return self.tokens[self.at]
+        return self.tokens[min(self.at, len(self.tokens) - 1)]  # behind the end is the end
+
+    @property
+    def next(self) -> Token:
+        return self.tokens[min(self.at + 1, len(self.tokens) - 1)]
 
     def error(self, message: str, token: Token | None = None) -> ReadError:
         return ReadError(message, self.text, (token or self.token).position)
@@ -148,9 +152,13 @@ class _Reader:
         if token.text == "tensor":
             self.expect("<")
             shape = tuple(int(extent) for extent in self.kind("shape").text.rstrip("x").split("x"))
+            if 0 in shape:
+                raise self.error("a tensor without elements")
             element = self.type()
-            while not self.accept(">"):  # an encoding
-                self.advance()
+            if self.accept(","):  # an encoding
+                while not self.sees(">") and self.token.kind not in ("newline", "end"):
+                    self.advance()
+            self.expect(">")
             return element.of_shape(shape)
         if token.text == "!tt.ptr":
             self.expect("<")
@@ -191,8 +199,8 @@ class _Reader:
         if token.text == "array":  # array<i32: 1, 0>
             self.expect("<")
             self.type()
-            values = self._list(">") if self.accept(":") else self._list(">")
-            return values
+            self.accept(":")
+            return self._list(">")
         if token.text == "[":
             return self._list("]")
         if token.text == "{":
@@ -243,7 +251,7 @@ class _Reader:
 
     def optional_location(self) -> str | None:
         """`loc(#loc3)`: the name of what is looked up at the end."""
-        if not (self.sees("loc") and self.tokens[self.at + 1].text == "("):
+        if not (self.sees("loc") and self.next.text == "("):
             return None
         self.at += 1
         start = self.at + 1
@@ -288,7 +296,7 @@ class _Reader:
                 functions[function.name] = function
             elif self.token.text in ("module", "attributes"):
                 self.advance()
-                if self.sees("{") and self.tokens[self.at + 1].kind != "newline":
+                if self.sees("{") and self.next.kind != "newline":
                     self.attributes()
             elif self.token.kind == "alias":  # a definition of a location
                 while self.token.kind not in ("newline", "end"):
@@ -381,7 +389,12 @@ class _Reader:
             raise self.error("expected an operation", token)
         generic = token.kind == "text"
         operation = Operation(_unescape(token.text) if generic else token.text)
-        types = read_form(self, operation, generic)
+        try:
+            types = read_form(self, operation, generic)
+        except ReadError:
+            raise
+        except (AssertionError, IndexError, KeyError, ValueError):
+            raise self.error(f"{operation.name} has a form that is not known") from None
         operation.location = self.location(self.optional_location())
         if self.token.kind not in ("newline", "end") and not self.sees("}"):
             raise self.error(f"{operation.name} has a form that is not known")

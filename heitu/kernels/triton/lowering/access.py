@@ -1,7 +1,8 @@
 """How addresses and masks depend on the innermost loop of a nest.
 
-An address that grows evenly is a row of memory, and a mask that compares such a number with a limit is the end of
-one: compilers vectorise both. Sums of offsets are taken in 64 bits there, where a program's 32 bits would wrap.
+An address that grows evenly is a row of memory, and a mask that compares such a number with a limit is the
+end of one: compilers vectorise both. Sums of offsets are taken in 64 bits there, where a program's 32 bits
+would wrap.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a mask comes to: it lets the first elements of a row through, up to all of `highs`, if the conditions hold.
+    """What a mask comes to: it lets a row through up to the lowest of `highs`, if the conditions hold.
 
     Args:
         exact: whether it lets no others through.
@@ -88,7 +89,9 @@ class Access:
             return operation is None
         if operation.name in ("tt.make_range", "tt.join", "tt.cat"):
             return True
-        return any(self.depends(*part) for part in operands_at(operation, index, operation.results.index(value)))
+        return any(
+            self.depends(*part) for part in operands_at(operation, index, operation.results.index(value))
+        )
 
     def linear(self, value: Value, index: Index) -> Linear | None:
         """The value as a linear form of the innermost coordinate; None where it is not known to be one."""
@@ -129,18 +132,15 @@ class Access:
                 return None
             moving, still = (first, second) if first.step != 0 else (second, first)
             constant = _number(still.start)
-            step = moving.step * constant if constant is not None and isinstance(moving.step, int) else None
-            return Linear(
-                step if step is not None else f"({moving.step} * {still.start})",
-                f"({moving.start} * {still.start})",
-                level,
-            )
+            known = constant is not None and isinstance(moving.step, int)
+            product = moving.step * constant if known else f"({moving.step} * {still.start})"  # type: ignore[operator]
+            return Linear(product, f"({moving.start} * {still.start})", level)
         if name == "tt.addptr":
             pointee = operation.result.type.pointee
             assert pointee is not None
             size = memory_bytes(pointee)
-            step = _sum(first.step, second.step * size if isinstance(second.step, int) else f"({second.step} * {size})")
-            return Linear(step, f"({first.start} + {second.start} * {size})", level)
+            scaled = second.step * size if isinstance(second.step, int) else f"({second.step} * {size})"
+            return Linear(_sum(first.step, scaled), f"({first.start} + {second.start} * {size})", level)
         sign = "+" if name == "arith.addi" else "-"
         return Linear(_sum(first.step, second.step, sign), f"({first.start} {sign} {second.start})", level)
 
@@ -173,7 +173,7 @@ class Access:
         """The mask as bounds of the innermost loop; None where it is not known to be that."""
         nest = self.nest
         if not self.depends(mask, index):
-            text, level = nest.value(mask, index)
+            text, _ = nest.value(mask, index)
             return Bounds((text,), ()) if text != "1" else Bounds((), ())
         operation = mask.operation
         if operation is None or nest.scope.tile(mask) is not None:

@@ -30,7 +30,9 @@ def signature(function: Function) -> str:
 def call(scope: Scope, operation: Operation, functions: dict[str, Function]) -> None:
     """`tt.call`: the callee uses the memory behind what the caller uses."""
     callee = functions[operation.text("callee")]
-    arguments = [scope.as_tile(each) if each.type.is_tensor else scope.scalar(each) for each in operation.operands]
+    arguments = [
+        scope.as_tile(each) if each.type.is_tensor else scope.scalar(each) for each in operation.operands
+    ]
     results = []
     for result in operation.results:
         if result.type.is_tensor:

@@ -14,10 +14,18 @@ if TYPE_CHECKING:
 
 
 def settle_before(scope: Scope, operation: Operation) -> None:
-    """Computes what the regions of an operation take from outside, once, and reads what is still to be read."""
+    """Computes, once, what the regions of an operation take from outside; reads what is to be read."""
     inside = {inner for region in operation.regions for inner in _walk(region)}
-    arguments = {value for inner in inside for region in inner.regions for block in region.blocks for value in block.arguments}
-    arguments |= {value for region in operation.regions for block in region.blocks for value in block.arguments}
+    arguments = {
+        value
+        for inner in inside
+        for region in inner.regions
+        for block in region.blocks
+        for value in block.arguments
+    }
+    arguments |= {
+        value for region in operation.regions for block in region.blocks for value in block.arguments
+    }
     outer = [
         value
         for inner in inside
@@ -89,7 +97,8 @@ def loop(scope: Scope, operation: Operation, lower: Lower) -> None:
     cast = f"u{_kind(counter)}" if operation.attributes.get("unsigned") else _kind(counter)
     scope.names[counter] = index
     scope.write(
-        f"for ({_kind(counter)} {index} = {scope.scalar(first)}; ({cast}){index} < ({cast}){scope.scalar(last)}; "
+        f"for ({_kind(counter)} {index} = {scope.scalar(first)}; "
+        f"({cast}){index} < ({cast}){scope.scalar(last)}; "
         f"{index} += {scope.scalar(step)}) {{"
     )
     lower(block)
@@ -109,7 +118,11 @@ def _same_as(scope: Scope, value: Value, other: Value) -> None:
 
 
 def _next_turn(
-    scope: Scope, carried: list[Value], yielded: list[Value], shifts: dict[Value, str], spare: dict[Value, str]
+    scope: Scope,
+    carried: list[Value],
+    yielded: list[Value],
+    shifts: dict[Value, str],
+    spare: dict[Value, str],
 ) -> None:
     """Gives the carried values what the turn made, all at once."""
     scalars = [(a, v) for a, v in zip(carried, yielded, strict=True) if not a.type.is_tensor and a is not v]
@@ -130,7 +143,7 @@ def _next_turn(
 
 
 def _shift(scope: Scope, argument: Value, given: Value, inside: set[Operation]) -> str | None:
-    """By how much each turn of a loop moves a tensor of numbers or pointers, if it is one number that stays."""
+    """By how much each turn of a loop moves a tensor of numbers or pointers, if that stays the same."""
     operation = given.operation
     if not argument.type.is_tensor or operation is None or operation.name not in ("tt.addptr", "arith.addi"):
         return None
@@ -162,7 +175,9 @@ def condition(scope: Scope, operation: Operation, lower: Lower) -> None:
         else:
             targets.append(scope.fresh("v"))
             scope.write(f"{_kind(result)} {targets[-1]};")
-    for word, region in zip((f"if ({scope.scalar(operation.operands[0])}) {{", "} else {"), operation.regions, strict=False):
+    for word, region in zip(
+        (f"if ({scope.scalar(operation.operands[0])}) {{", "} else {"), operation.regions, strict=False
+    ):
         scope.write(word)
         lower(region.block)
         values = region.block.end.operands
@@ -216,7 +231,10 @@ def repetition(scope: Scope, operation: Operation, lower: Lower) -> None:
     for argument, value in tensors:
         _copy(scope, spare[argument], value)
     for argument, _ in tensors:
-        scope.write(f"memcpy({scope.tiles[argument]}, {spare[argument]}, sizeof(*{spare[argument]}) * {argument.type.size});")
+        scope.write(
+            f"memcpy({scope.tiles[argument]}, {spare[argument]}, "
+            f"sizeof(*{spare[argument]}) * {argument.type.size});"
+        )
     scalars = [(a, v) for a, v in zip(before.arguments, after.end.operands, strict=True) if a not in spare]
     names = [scope.fresh("next") for _ in scalars]
     for name, (argument, value) in zip(names, scalars, strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heitu.kernels.triton.ir import Operation, Type
 from heitu.kernels.triton.lowering.representation import (
     NARROW_FLOATS,
-    Unsupported,
+    UnsupportedError,
     from_bits,
     register_type,
     rounded,
@@ -38,12 +38,21 @@ ORDERED = {
     "true": "1",
 }
 MATH = (
-    "exp", "exp2", "log", "log2", "sin", "cos", "tan", "tanh", "erf", "rsqrt", "expm1", "log1p", "log10", "pow", "powf",
-    "sinh", "cosh", "asin", "acos", "atan", "atan2", "cbrt",
+    "exp", "exp2", "log", "log2", "sin", "cos", "tan", "tanh", "erf", "rsqrt", "expm1", "log1p",
+    "log10", "pow", "powf", "sinh", "cosh", "asin", "acos", "atan", "atan2", "cbrt",
 )  # fmt: skip
 # Those that the C library or the compiler has under a name of its own: for float, with an f behind it.
-BUILTIN = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "absf": "fabs", "trunc": "trunc", "round": "round",
-           "roundeven": "roundeven", "copysign": "copysign", "fma": "fma"}  # fmt: skip
+BUILTIN = {
+    "sqrt": "sqrt",
+    "floor": "floor",
+    "ceil": "ceil",
+    "absf": "fabs",
+    "trunc": "trunc",
+    "round": "round",
+    "roundeven": "roundeven",
+    "copysign": "copysign",
+    "fma": "fma",
+}
 # Arguments of one operation, as C, and what it is.
 Rule = Callable[[Operation, list[str]], str]
 
@@ -54,10 +63,10 @@ def is_elementwise(operation: Operation) -> bool:
 
 
 def expression(operation: Operation, operands: list[str]) -> str:
-    """The C of one element. Raises Unsupported for what there is no rule for."""
+    """The C of one element. Raises UnsupportedError for what there is no rule for."""
     rule = RULES.get(operation.name)
     if rule is None:
-        raise Unsupported(operation.name)
+        raise UnsupportedError(operation.name)
     return rule(operation, operands)
 
 
@@ -207,7 +216,7 @@ def _extern(operation: Operation, x: list[str]) -> str:
     symbol = operation.text("symbol")
     name = LIBDEVICE.get(symbol)
     if name is None:
-        raise Unsupported(f"the library function {symbol}")
+        raise UnsupportedError(f"the library function {symbol}")
     return rounded(_result(operation), f"{name}({', '.join(x)})")
 
 

@@ -11,14 +11,27 @@ from heitu.kernels.triton.lowering.calls import CONTEXT, argument_values, call, 
 from heitu.kernels.triton.lowering.elementwise import expression, is_elementwise
 from heitu.kernels.triton.lowering.nest import Nest
 from heitu.kernels.triton.lowering.operations import ROOTS
-from heitu.kernels.triton.lowering.representation import Unsupported, from_memory, memory_type, register_type
+from heitu.kernels.triton.lowering.representation import (
+    UnsupportedError,
+    from_memory,
+    memory_type,
+    register_type,
+)
 from heitu.kernels.triton.lowering.scope import Scope
 from heitu.kernels.triton.lowering.shapes import ZERO, is_lazy
 
 AXES = {"x": 0, "y": 1, "z": 2}
 # What says something to compilers for GPUs only.
 HINTS = ("llvm.intr.assume", "ttg.local_barrier", "ttg.warp_specialize.partitions")
-ENDS = ("scf.yield", "scf.condition", "tt.reduce.return", "tt.scan.return", "tt.map_elementwise.return", "ub.unreachable", "llvm.unreachable")
+ENDS = (
+    "scf.yield",
+    "scf.condition",
+    "tt.reduce.return",
+    "tt.scan.return",
+    "tt.map_elementwise.return",
+    "ub.unreachable",
+    "llvm.unreachable",
+)
 
 
 class LoweringError(Exception):
@@ -56,14 +69,18 @@ def lower(module: Module, threads: int = 128) -> Program:
     depth = {name: each.scope.scratch_bytes for name, each in lowered.items()}
     total = _deepest(module, module.kernel.name, depth, ())
     parts = ['#include "heitu_kernel.h"']
-    if any(operation.name == "tt.extern_elementwise" for function in module.functions.values() for operation in function.walk()):
+    if any(
+        operation.name == "tt.extern_elementwise"
+        for function in module.functions.values()
+        for operation in function.walk()
+    ):
         parts.append('#include "heitu_libdevice.h"')
     parts += [f"{signature(function)};" for function in others]
     for function in others:
         parts += [signature(function), *lowered[function.name].body()]
     entry = "heitu_kernel"
     parts += [
-        f"__attribute__((visibility(\"default\"))) void {entry}(const uint64_t* arguments, {CONTEXT})",
+        f'__attribute__((visibility("default"))) void {entry}(const uint64_t* arguments, {CONTEXT})',
         *lowered[module.kernel.name].body(),
         "",
     ]
@@ -115,7 +132,9 @@ class _Function:
         for number, value in enumerate(self.function.arguments):
             kind = value.type
             # An argument lies in 8 bytes of its own, as it would in memory.
-            scope.write(f"{memory_type(kind)} m{number}; memcpy(&m{number}, arguments + {number}, sizeof m{number});")
+            scope.write(
+                f"{memory_type(kind)} m{number}; memcpy(&m{number}, arguments + {number}, sizeof m{number});"
+            )
             scope.define(value, from_memory(kind, f"m{number}"))
 
     def body(self) -> list[str]:
@@ -128,7 +147,7 @@ class _Function:
         for operation in block.operations:
             try:
                 self.operation(operation)
-            except Unsupported as reason:
+            except UnsupportedError as reason:
                 raise LoweringError(operation, str(reason)) from None
             self.scope.done.add(operation) if not self._waits(operation) else None
 
@@ -186,7 +205,7 @@ class _Function:
         elif is_elementwise(operation):
             text = expression(operation, [scope.scalar(each) for each in operation.operands])
         else:
-            raise Unsupported(name)
+            raise UnsupportedError(name)
         scope.define(operation.result, text)
 
     def _load(self, operation: Operation) -> str:
@@ -206,5 +225,9 @@ class _Function:
         name = scope.fresh("v")
         scope.write(f"{kind} {name};")
         nest = Nest(scope, source.type.shape)
-        nest.emit(lambda nest: nest.statement(0, f"{name} = {nest.value(source, (ZERO,) * len(source.type.shape))[0]};"))
+        nest.emit(
+            lambda nest: nest.statement(
+                0, f"{name} = {nest.value(source, (ZERO,) * len(source.type.shape))[0]};"
+            )
+        )
         scope.names[operation.result] = name

@@ -1,7 +1,8 @@
 """A nest of loops over the elements of a tensor, in which values are computed element by element.
 
 A statement stands in the outermost loop in which all that it needs is known. Where masks cut a row off, the
-innermost loop is written twice: over the elements that every mask lets through, without masks, and over the rest.
+innermost loop is written twice: over the elements that every mask lets through, without masks, and over the
+rest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from heitu.kernels.triton.ir import Operation, Value
 from heitu.kernels.triton.lowering.access import Access, Bounds
 from heitu.kernels.triton.lowering.elementwise import expression
 from heitu.kernels.triton.lowering.representation import (
-    Unsupported,
+    UnsupportedError,
     from_memory,
     literal,
     register_type,
@@ -38,7 +39,11 @@ class Nest:
     """
 
     def __init__(
-        self, scope: Scope, shape: tuple[int, ...], order: Sequence[int] | None = None, pragma: str = "GCC ivdep"
+        self,
+        scope: Scope,
+        shape: tuple[int, ...],
+        order: Sequence[int] | None = None,
+        pragma: str = "GCC ivdep",
     ) -> None:
         self.scope = scope
         self.shape = shape
@@ -114,7 +119,10 @@ class Nest:
             return
         write("{", *self.before[0])
         for level in range(1, self.depth):
-            write(f"for (int64_t i{level} = 0; i{level} < {self.extents[level - 1]}; ++i{level}) {{", *self.before[level])
+            write(
+                f"for (int64_t i{level} = 0; i{level} < {self.extents[level - 1]}; ++i{level}) {{",
+                *self.before[level],
+            )
         inner = f"i{self.depth}"
         for start, end, statements in bodies:
             if self.pragma:
@@ -138,7 +146,10 @@ class Nest:
             element = self._compute(value, index)
             self._known[key] = element
             if value in self.spills and index == self.index:
-                self.statement(element[1], f"{self.spills[value]}[{flat_index(index, value.type.shape).text}] = {element[0]};")
+                self.statement(
+                    element[1],
+                    f"{self.spills[value]}[{flat_index(index, value.type.shape).text}] = {element[0]};",
+                )
         return self._known[key]
 
     def _compute(self, value: Value, index: Index) -> Element:
@@ -207,7 +218,12 @@ class Nest:
         """Whether the mask, or what it is made of, is wanted later, so that it has to be computed."""
         if mask in self.spills:
             return True
-        if not self.spills or mask.operation is None or self.scope.tile(mask) is not None or not mask.type.is_tensor:
+        if (
+            not self.spills
+            or mask.operation is None
+            or self.scope.tile(mask) is not None
+            or not mask.type.is_tensor
+        ):
             return False
         return any(self._is_kept(*part) for part in operands_at(mask.operation, index))
 
@@ -224,10 +240,10 @@ class Nest:
 
 
 def splat_literal(operation: Operation) -> str:
-    """The C of a constant, whose elements are all the same. Raises Unsupported where they are not."""
+    """The C of a constant, whose elements are all the same. Raises UnsupportedError where they are not."""
     value = operation.attributes["value"]
     if isinstance(value, list):
         if len({str(each) for each in value}) != 1:
-            raise Unsupported("a constant tensor of several values")
+            raise UnsupportedError("a constant tensor of several values")
         value = value[0]
     return literal(operation.result.type.scalar, value)

@@ -9,7 +9,7 @@ from heitu.kernels.triton.lowering.nest import Nest
 from heitu.kernels.triton.lowering.planning import Plan, store_order
 from heitu.kernels.triton.lowering.reductions import reduce, scan
 from heitu.kernels.triton.lowering.representation import (
-    Unsupported,
+    UnsupportedError,
     from_memory,
     memory_type,
     register_type,
@@ -43,20 +43,21 @@ def store(scope: Scope, operation: Operation) -> None:
 
 
 def _read_what_is_overwritten(scope: Scope, operation: Operation) -> None:
-    """Reads, before the first element is written, what the stored value takes from elsewhere in the same memory."""
+    """Reads, before an element is written, what the stored value takes from elsewhere in the same memory."""
     pointer = operation.operands[0]
     base = _base(pointer)
     for value in [each for each in scope.loads if each not in scope.tiles]:
         assert value.operation is not None
         source = value.operation.operands[0]
-        if source is not pointer and (base is None or _base(source) in (base, None)):
-            if _reaches(scope, value, operation):
-                scope.materialize([value])
+        elsewhere = source is not pointer and (base is None or _base(source) in (base, None))
+        if elsewhere and _reaches(scope, value, operation):
+            scope.materialize([value])
 
 
 def _reaches(scope: Scope, value: Value, operation: Operation) -> bool:
     return any(
-        user is operation or (scope.is_waiting(user) and any(_reaches(scope, each, operation) for each in user.results))
+        user is operation
+        or (scope.is_waiting(user) and any(_reaches(scope, each, operation) for each in user.results))
         for user in value.users
     )
 
@@ -75,7 +76,7 @@ def dot(scope: Scope, operation: Operation) -> None:
     a, b, start = operation.operands
     kind = a.type.scalar
     if kind.is_integer and kind.bits != 8:
-        raise Unsupported(f"tt.dot of {kind}")
+        raise UnsupportedError(f"tt.dot of {kind}")
     name = "i8" if kind.is_integer else "f64" if kind.element == "f64" else "f32"
     first, second = scope.as_tile(a), scope.as_tile(b)
     result = operation.result
@@ -95,9 +96,13 @@ def dot(scope: Scope, operation: Operation) -> None:
 
 
 def _accumulator(scope: Scope, operation: Operation, start: Value) -> str:
-    """The tile to which products are added: where nobody else wants it, the one that holds what they are added to."""
+    """The tile to which products are added: that of what they are added to, where nobody else wants it."""
     made = start.operation
-    if made is not None and made.name == "arith.constant" and scope.splat(start).lstrip("(-").startswith(("0x0.0p", "(int32_t)0", "int32_t)0")):
+    if (
+        made is not None
+        and made.name == "arith.constant"
+        and scope.splat(start).lstrip("(-").startswith(("0x0.0p", "(int32_t)0", "int32_t)0"))
+    ):
         target = scope.allocate(register_type(start.type), start.type.size)
         scope.write(f"memset({target}, 0, sizeof(*{target}) * {start.type.size});")
         return target
@@ -149,6 +154,7 @@ def atomic(scope: Scope, operation: Operation) -> None:
         address = f"({bits}*){texts[0]}"
         keep = f"{target} = " if target else ""
         read = "memcpy(&stored, &seen, sizeof seen);"
+        exchange = f"__atomic_compare_exchange_n({address}, &seen, wanted"
         if operation.name == "tt.atomic_load":
             masked = f"if ({texts[1]}) " if len(texts) > 1 else ""
             other = f" else {keep}{texts[2]};" if len(texts) > 2 else f" else {keep}0;" if masked else ""
@@ -159,14 +165,18 @@ def atomic(scope: Scope, operation: Operation) -> None:
             release = order if order in ("__ATOMIC_RELAXED", "__ATOMIC_RELEASE") else "__ATOMIC_RELEASE"
             masked = f"if ({texts[2]}) " if len(texts) > 2 else ""
             return [f"{masked}{{ {memory} stored = {to_memory(pointee, texts[1])}; {bits} seen;"
-                    f" memcpy(&seen, &stored, sizeof seen); __atomic_store_n({address}, seen, {release}); }}"]  # fmt: skip
-        lines = [f"{bits} seen = __atomic_load_n({address}, __ATOMIC_RELAXED), wanted; {memory} stored; {kind} old;"]
+                    f" memcpy(&seen, &stored, sizeof seen);"
+                    f" __atomic_store_n({address}, seen, {release}); }}"]  # fmt: skip
+        lines = [
+            f"{bits} seen = __atomic_load_n({address}, __ATOMIC_RELAXED), wanted;",
+            f"{memory} stored; {kind} old;",
+        ]
         if operation.name == "tt.atomic_cas":
             lines = [
                 f"{{ {memory} stored; {bits} seen, wanted;",
                 f"stored = {to_memory(pointee, texts[1])}; memcpy(&seen, &stored, sizeof seen);",
                 f"stored = {to_memory(pointee, texts[2])}; memcpy(&wanted, &stored, sizeof wanted);",
-                f"__atomic_compare_exchange_n({address}, &seen, wanted, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);",
+                f"{exchange}, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);",
                 read,
             ]
             return [*lines, f"{keep}{from_memory(pointee, 'stored')}; }}" if keep else "}"]
@@ -178,7 +188,7 @@ def atomic(scope: Scope, operation: Operation) -> None:
             f"{read} old = {from_memory(pointee, 'stored')};",
             f"const {kind} made = {_updated(operation, 'old', texts[1])};",
             f"stored = {to_memory(pointee, 'made')}; memcpy(&wanted, &stored, sizeof wanted);",
-            f"}} while (!__atomic_compare_exchange_n({address}, &seen, wanted, 1, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));",
+            f"}} while (!{exchange}, 1, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));",
             f"{keep}old;" if keep else "",
             "}",
         ]
@@ -233,7 +243,11 @@ def gather(scope: Scope, operation: Operation) -> None:
         stride = 1
         for rest in shape[dimension + 1 :]:
             stride *= rest
-        place.append(f"(int64_t)({at}[o] % {extent_of(shape, axis)}) * {stride}" if dimension == axis else f"d{dimension} * {stride}")
+        place.append(
+            f"(int64_t)({at}[o] % {extent_of(shape, axis)}) * {stride}"
+            if dimension == axis
+            else f"d{dimension} * {stride}"
+        )
     flat = "0"
     for dimension, extent in enumerate(taken):
         flat = f"({flat}) * {extent} + d{dimension}"
@@ -247,7 +261,7 @@ def extent_of(shape: tuple[int, ...], axis: int) -> int:
 
 def long_multiplication(scope: Scope, operation: Operation) -> None:
     """`arith.mulsi_extended` and `arith.mului_extended`: the low and the high half of a product."""
-    raise Unsupported(operation.name)
+    raise UnsupportedError(operation.name)
 
 
 def print_(scope: Scope, operation: Operation) -> None:
@@ -255,7 +269,13 @@ def print_(scope: Scope, operation: Operation) -> None:
 
     What is the same for all threads of a block every one of them prints.
     """
-    prefix = operation.text("text").replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
+    prefix = (
+        operation.text("text")
+        .replace("\\", "\\\\")
+        .replace('"', '\\"')
+        .replace("%", "%%")
+        .replace("\n", "\\n")
+    )
     is_hex = bool(operation.attributes.get("hex"))
     signs = operation.attributes.get("isSigned") or []
     assert isinstance(signs, list)
@@ -326,7 +346,7 @@ def poll(scope: Scope, operation: Operation) -> None:
     pointee = pointer.type.pointee
     assert pointee is not None
     if pointer.type.is_tensor:
-        raise Unsupported("tt.atomic_poll of tensors")
+        raise UnsupportedError("tt.atomic_poll of tensors")
     scope.settle_loads(set())
     scope.define(operation.result, "0")
     found = scope.names[operation.result]

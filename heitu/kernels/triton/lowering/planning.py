@@ -20,8 +20,8 @@ COSTLY = ("math.", "arith.div", "arith.rem", "tt.precise", "tt.extern")
 class Plan:
     """What a nest over the shape of `wanted` computes.
 
-    What is used by others as well, and is not cheap, is kept as it is computed. What would be computed again in
-    each turn of an outer loop, or is kept but computed in another order, gets a tile first.
+    What is used by others as well, and is not cheap, is kept as it is computed. What would be computed again
+    in each turn of an outer loop, or is kept but computed in another order, gets a tile first.
 
     Args:
         wanted: values, each with its index; None: one element after the other.
@@ -147,7 +147,9 @@ def best_order(scope: Scope, shape: tuple[int, ...], values: Sequence[Value]) ->
             if shape[axis] > 1 and _step(scope, pointer, index, axis + 1) == 1:
                 votes[axis] += 1
 
-    whole = tuple(Coordinate(f"i{axis}", axis + 1) if n > 1 else Coordinate("0", 0) for axis, n in enumerate(shape))
+    whole = tuple(
+        Coordinate(f"i{axis}", axis + 1) if n > 1 else Coordinate("0", 0) for axis, n in enumerate(shape)
+    )
     for value in values:
         visit(value, whole)
     last = max(range(len(shape)), key=lambda axis: (votes[axis], axis)) if shape else 0
@@ -157,7 +159,9 @@ def best_order(scope: Scope, shape: tuple[int, ...], values: Sequence[Value]) ->
 def store_order(scope: Scope, store: Operation) -> list[int]:
     """The axes of a nest of a store: the innermost is one along which memory is written in its order."""
     shape = store.operands[1].type.shape
-    whole = tuple(Coordinate(f"i{axis}", axis + 1) if n > 1 else Coordinate("0", 0) for axis, n in enumerate(shape))
+    whole = tuple(
+        Coordinate(f"i{axis}", axis + 1) if n > 1 else Coordinate("0", 0) for axis, n in enumerate(shape)
+    )
     for axis in reversed(range(len(shape))):
         if shape[axis] > 1 and _step(scope, store.operands[0], whole, axis + 1) == 1:
             return [each for each in range(len(shape)) if each != axis] + [axis]
@@ -165,7 +169,7 @@ def store_order(scope: Scope, store: Operation) -> list[int]:
 
 
 def _step(scope: Scope, value: Value, index: Index, level: int) -> int | None:
-    """By how many elements a pointer, or a number, moves along a coordinate; None: not known, or not constant."""
+    """By how many elements a pointer, or a number, moves along a coordinate; None: not a known number."""
     if not value.type.is_tensor or all(coordinate.level != level for coordinate in index):
         return 0
     if scope.tile(value) is not None:

@@ -27,8 +27,10 @@ ANY_ORDER = {
 }
 
 
-def combine(scope: Scope, region: Region, values: list[str], nest: Nest | None = None, level: int = 0) -> list[str]:
-    """The C of what a region makes of scalars; its operations become statements of the nest, or of the scope."""
+def combine(
+    scope: Scope, region: Region, values: list[str], nest: Nest | None = None, level: int = 0
+) -> list[str]:
+    """The C of what a region makes of scalars; its operations become statements of the nest, or scope."""
     lines, scope.lines = scope.lines, []
     for argument, text in zip(region.block.arguments, values, strict=True):
         scope.names[argument] = text

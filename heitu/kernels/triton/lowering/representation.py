@@ -22,10 +22,17 @@ NARROW_FLOATS = {
     "f8E5M2FNUZ": "e5m2fnuz",
 }
 # Halves are whole numbers in memory: compilers vectorise no loop with a _Float16 of theirs.
-MEMORY = {"f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "ptr": "int64_t", "index": "int64_t"}
+MEMORY = {
+    "f16": "uint16_t",
+    "bf16": "uint16_t",
+    "f32": "float",
+    "f64": "double",
+    "ptr": "int64_t",
+    "index": "int64_t",
+}
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """An operation that this backend does not have.
 
     Args:
@@ -147,7 +154,7 @@ def _float_of_bits(kind: Type, text: str) -> float:
         return float(struct.unpack(read, struct.pack(written, bits))[0])
     if kind.element == "f8E5M2":
         return float(struct.unpack("<e", struct.pack("<H", bits << 8))[0])
-    raise Unsupported(f"a constant of {kind} with the bits {text}")
+    raise UnsupportedError(f"a constant of {kind} with the bits {text}")
 
 
 def _width(kind: Type) -> int:
@@ -156,4 +163,4 @@ def _width(kind: Type) -> int:
             if kind.bits == width:
                 return width
             break
-    raise Unsupported(f"integers of {kind.bits} bits")
+    raise UnsupportedError(f"integers of {kind.bits} bits")

@@ -1,4 +1,4 @@
-"""What is known while a function is lowered: the names of its values, its tiles, and what is still to be computed."""
+"""What is known while a function is lowered: names of values, tiles, and what is still to be computed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ class Scope:
 
     def scalar(self, value: Value) -> str:
         """The C of a value that is no tensor."""
-        if value not in self.names and value.operation is not None and value.operation.name == "arith.constant":
+        if (
+            value not in self.names
+            and value.operation is not None
+            and value.operation.name == "arith.constant"
+        ):
             self.names[value] = splat_literal(value.operation)
         return self.names[value]
 
@@ -159,7 +163,7 @@ class Scope:
         self.materialize(dict.fromkeys(each for value in values for each in self.beneath(value)))
 
     def settle_loads(self, within: set[Operation]) -> None:
-        """Reads what was asked for so far and is still needed by others than `within`, before memory is written."""
+        """Reads what others than `within` still need of what was asked for, before memory is written."""
         pending = [value for value in self.loads if value not in self.tiles]
         self.loads = []
         needed = [value for value in pending if self.is_needed(value, within)]

@@ -1,4 +1,4 @@
-"""Which elements of its operands an element of a tensor comes from; and what is cheap enough to compute again."""
+"""Which elements of operands an element comes from, and what is cheap enough to compute again."""
 
 from __future__ import annotations
 
@@ -29,31 +29,37 @@ VIEWS = ("tt.splat", "tt.broadcast", "tt.expand_dims", "tt.trans")
 # Operations on whole numbers that cost less than keeping their result.
 CHEAP = frozenset(
     [
-        "tt.make_range", "arith.constant", "ub.poison", "tt.addptr", "arith.addi", "arith.subi", "arith.muli", "arith.andi",
-        "arith.ori", "arith.xori", "arith.cmpi", "arith.extsi", "arith.extui", "arith.trunci", "arith.shli",
-        "arith.shrsi", "arith.shrui", "arith.index_cast", "arith.minsi", "arith.maxsi", "tt.reshape", *VIEWS,
+        "tt.make_range", "arith.constant", "ub.poison", "tt.addptr", "arith.addi", "arith.subi",
+        "arith.muli", "arith.andi", "arith.ori", "arith.xori", "arith.cmpi", "arith.extsi",
+        "arith.extui", "arith.trunci", "arith.shli", "arith.shrsi", "arith.shrui", "arith.index_cast",
+        "arith.minsi", "arith.maxsi", "tt.reshape", *VIEWS,
     ]
 )  # fmt: skip
 MOST_CHEAP_OPERATIONS = 64
 # What else is computed where it is used.
-OTHERS = ("tt.make_range", "arith.constant", "ub.poison", "tt.reshape", "tt.join", "tt.cat", "tt.split", "tt.load")
+OTHERS = (
+    "tt.make_range",
+    "arith.constant",
+    "ub.poison",
+    "tt.reshape",
+    "tt.join",
+    "tt.cat",
+    "tt.split",
+    "tt.load",
+)
 
 
 def is_lazy(operation: Operation) -> bool:
     """Whether a tensor is computed where it is used, and not where it stands."""
     name = operation.name
-    return (
-        is_elementwise(operation)
-        or name in VIEWS
-        or name in OTHERS
-    )
+    return is_elementwise(operation) or name in VIEWS or name in OTHERS
 
 
 def is_cheap(value: Value, known: dict[Value, frozenset[Value] | None]) -> bool:
     """Whether few operations make the value, all of them cheap.
 
     Args:
-        known: what was found so far: the tensors that a value is made of, none for what is at hand; None: not cheap.
+        known: the tensors that each value is made of, as found so far; none: it is at hand; None: not cheap.
     """
     return _parts(value, known) is not None
 

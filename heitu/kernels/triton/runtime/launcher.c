@@ -12,8 +12,7 @@
 #define MOST_ARGUMENTS 512
 
 typedef struct {
-  PyObject_HEAD
-  char* kinds;  // one letter an argument; parentheses around those of a tuple
+  PyObject_HEAD char* kinds;  // one letter an argument; parentheses around those of a tuple
   int64_t scratch_bytes;
   int threads;
   PyObject* around;  // None, or called with (stream, function that runs the grid)
@@ -74,8 +73,7 @@ static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room) 
         used = -1;
         break;
       }
-      const int more =
-          pack(PySequence_Fast_GET_ITEM(items, i), kinds, slots + used, room - used);
+      const int more = pack(PySequence_Fast_GET_ITEM(items, i), kinds, slots + used, room - used);
       if (more < 0) {
         used = -1;
         break;
@@ -130,8 +128,7 @@ static int run(const Launcher* self, Kernel kernel, const uint64_t* slots, const
 
 // A launch that is kept, as a graph keeps it.
 typedef struct {
-  PyObject_HEAD
-  Launcher* launcher;
+  PyObject_HEAD Launcher* launcher;
   Kernel kernel;
   int32_t grid[3];
   uint64_t slots[];
@@ -166,8 +163,7 @@ static int run_around(Launcher* self, PyObject* stream, Kernel kernel, const uin
   launch->kernel = kernel;
   memcpy(launch->grid, grid, sizeof launch->grid);
   memcpy(launch->slots, slots, (size_t)used * sizeof *slots);
-  PyObject* result =
-      PyObject_CallFunctionObjArgs(self->around, stream, (PyObject*)launch, NULL);
+  PyObject* result = PyObject_CallFunctionObjArgs(self->around, stream, (PyObject*)launch, NULL);
   Py_DECREF(launch);
   Py_XDECREF(result);
   return result == NULL ? -1 : 0;

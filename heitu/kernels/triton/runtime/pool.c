@@ -1,5 +1,5 @@
-// Program instances are handed out in small portions to the thread that launches and to those of the
-// pool, which sleep in between. A launch that finds the pool at work does its grid alone.
+// Program instances are handed out in small portions to the thread that launches and to those of
+// the pool, which sleep in between. A launch that finds the pool at work does its grid alone.
 #define _GNU_SOURCE
 #include "pool.h"
 
@@ -13,8 +13,8 @@
 #include <time.h>
 
 #define MOST_THREADS 256
-#define PORTIONS 8     // a thread, so that late threads find less to do
-#define TURNS 2000     // looks for the next grid before a thread sleeps
+#define PORTIONS 8  // a thread, so that late threads find less to do
+#define TURNS 2000  // looks for the next grid before a thread sleeps
 #define ALIGNMENT 64
 
 typedef struct {
@@ -29,11 +29,11 @@ static struct {
   pthread_cond_t arrived;
   Job job;
   _Atomic int64_t next;
-  _Atomic uint64_t turn;     // of jobs
-  _Atomic int working;       // threads of the pool in the job
-  _Atomic int wanted;        // threads of the pool that may still join it
+  _Atomic uint64_t turn;  // of jobs
+  _Atomic int working;    // threads of the pool in the job
+  _Atomic int wanted;     // threads of the pool that may still join it
   _Atomic int out_of_memory;
-  int threads;               // of the pool
+  int threads;  // of the pool
   int asleep;
 } pool = {.mutex = PTHREAD_MUTEX_INITIALIZER,
           .busy = PTHREAD_MUTEX_INITIALIZER,
@@ -203,14 +203,14 @@ static int64_t now(void) {
   return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-#define DEFINE_POLL(bits)                                                                      \
-  _Bool heitu_poll_##bits(uint##bits##_t* address, uint##bits##_t expected, int64_t limit) {   \
-    const int64_t start = limit >= 0 ? now() : 0;                                              \
-    for (;;) {                                                                                 \
-      if (__atomic_load_n(address, __ATOMIC_ACQUIRE) == expected) return 1;                    \
-      if (limit >= 0 && now() - start >= limit) return 0;                                      \
-      sched_yield();                                                                           \
-    }                                                                                          \
+#define DEFINE_POLL(bits)                                                                    \
+  _Bool heitu_poll_##bits(uint##bits##_t* address, uint##bits##_t expected, int64_t limit) { \
+    const int64_t start = limit >= 0 ? now() : 0;                                            \
+    for (;;) {                                                                               \
+      if (__atomic_load_n(address, __ATOMIC_ACQUIRE) == expected) return 1;                  \
+      if (limit >= 0 && now() - start >= limit) return 0;                                    \
+      sched_yield();                                                                         \
+    }                                                                                        \
   }
 DEFINE_POLL(16)
 DEFINE_POLL(32)
