@@ -54,12 +54,13 @@ ascend: $(STAMP) $(PLUGINS)
 	    $(BIN)/python -m tests.ascend.compare --into docs/ascend.md
 
 # What the layer costs: an operator, and a training step against plain CPU. On an idle machine.
-bench: $(STAMP) $(PLUGINS)
+bench: $(STAMP) $(PLUGINS) $(TRITON)
 	$(BIN)/heitu run bench/overhead.py
 	$(BIN)/heitu run bench/gpt_step.py
 	$(BIN)/heitu run bench/narrow_products.py
 	$(BIN)/python bench/rehearsal.py
 	PYTHONPATH=$(CURDIR)/$(PLUGINS) $(BIN)/python bench/forwarding.py
+	PYTHONPATH=$(CURDIR)/$(TRITON) $(BIN)/python bench/triton_kernels.py
 
 # Other people's models on every chip; it takes transformers, and half an hour on two cores.
 matrix: $(STAMP)
