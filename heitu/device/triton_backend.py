@@ -49,6 +49,8 @@ def replace_backend(module: ModuleType) -> None:
     class CUDADriver(CPUDriver):
         """Kernels take tensors of the cuda device, whose memory the CPU can read."""
 
+        device_only = True
+
         def __init__(self) -> None:
             import torch
 

@@ -26,14 +26,19 @@ def smallest_dot(left: Any, right: Any) -> tuple[int, int, int]:
 def convert_custom_types(
     value: Any, kind: Any, fp_downcast_rounding: Any = None, _semantic: Any = None, **_: Any
 ) -> Any:
-    """fp8e4b15, which NVIDIA's backend converts with assembly, is converted like the other formats."""
+    """From and to fp8e4b15, which NVIDIA's backend converts with assembly; the way leads over float32."""
     import triton.language as tl
 
     builder = _semantic.builder
-    source = value.type.scalar
-    if fp_downcast_rounding is None and source.primitive_bitwidth > kind.scalar.primitive_bitwidth:
-        fp_downcast_rounding = ir.ROUNDING_MODE.RTNE
-    return tl.tensor(builder.create_fp_to_fp(value.handle, kind.to_ir(builder), fp_downcast_rounding), kind)
+
+    def call(symbol: str, of: Any, scalar: Any) -> Any:
+        result = of.type.with_element_ty(scalar) if hasattr(of.type, "with_element_ty") else scalar
+        made = builder.create_extern_elementwise("", "", symbol, [of.handle], result.to_ir(builder), True)
+        return tl.tensor(made, result)
+
+    if value.type.scalar.is_fp8e4b15():
+        return _semantic.cast(call("fp8e4b15_to_fp32", value, tl.float32), kind)
+    return call("fp32_to_fp8e4b15", _semantic.cast(value, tl.float32), kind.scalar)
 
 
 def waits_for_others(module: Module) -> bool:

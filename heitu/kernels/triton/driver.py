@@ -109,6 +109,8 @@ class Libraries:
 class CPUDriver(DriverBase):  # type: ignore[misc]
     """Active where no other backend is."""
 
+    device_only = False  # whether tensors of the CPU are refused
+
     def __init__(self) -> None:
         super().__init__()
         self.utils = Libraries()
@@ -132,6 +134,7 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
             letters(kinds),
             metadata.scratch_bytes,
             MOST_AT_ONCE if metadata.waits_for_others else threads(),
+            self.device_only,
             self.around_launch(),
         )
         return unpacking(launcher, kinds)

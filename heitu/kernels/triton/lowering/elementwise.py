@@ -53,6 +53,11 @@ BUILTIN = {
     "copysign": "copysign",
     "fma": "fma",
 }
+# Triton's IR has no type for fp8e4b15, whose values it keeps as bytes: its conversions are functions.
+OF_FP8E4B15 = {
+    "fp8e4b15_to_fp32": "ht_e4m3b11fnuz_to_f32",
+    "fp32_to_fp8e4b15": "(int8_t)ht_f32_to_e4m3b11fnuz",
+}
 # Arguments of one operation, as C, and what it is.
 Rule = Callable[[Operation, list[str]], str]
 
@@ -214,7 +219,7 @@ def _extern(operation: Operation, x: list[str]) -> str:
     from heitu.kernels.triton.libdevice import LIBDEVICE
 
     symbol = operation.text("symbol")
-    name = LIBDEVICE.get(symbol)
+    name = LIBDEVICE.get(symbol) or OF_FP8E4B15.get(symbol)
     if name is None:
         raise UnsupportedError(f"the library function {symbol}")
     return rounded(_result(operation), f"{name}({', '.join(x)})")

@@ -187,6 +187,19 @@ def scan(scope: Scope, operation: Operation) -> None:
         f"for (int64_t k = 1; k < {shape[axis]}; ++k) {{",
         f"const int64_t before = at; at += {step};",
     )
+    only = _only_operation(operation.regions[0])
+    kind = operands[0].type.scalar
+    if only is not None and only.name in ("arith.addf", "arith.mulf") and rounded(kind, "x") != "x":
+        # As in a reduction: what is carried on keeps 32 bits.
+        name, _ = ANY_ORDER[only.name]
+        scope.lines[-2:-2] = [f"float total = {sources[0]}[at];"]
+        scope.write(
+            f"total = total {name} {sources[0]}[at];",
+            f"{targets[0]}[at] = {rounded(kind, 'total')};",
+            "}",
+            "}",
+        )
+        return
     given = [f"{target}[before]" for target in targets] + [f"{source}[at]" for source in sources]
     made = combine(scope, operation.regions[0], given)
     scope.write(*(f"{target}[at] = {text};" for target, text in zip(targets, made, strict=True)), "}", "}")

@@ -15,13 +15,32 @@ typedef struct {
   PyObject_HEAD char* kinds;  // one letter an argument; parentheses around those of a tuple
   int64_t scratch_bytes;
   int threads;
+  int device_only;   // whether pointers to the host's memory are refused, as a GPU refuses them
   PyObject* around;  // None, or called with (stream, function that runs the grid)
   vectorcallfunc vectorcall;
 } Launcher;
 
-static PyObject* data_ptr_name;
+static PyObject *data_ptr_name, *is_cuda_name, *is_pinned_name;
 
-static int pack_pointer(PyObject* value, uint64_t* slot) {
+// Whether a GPU could read the tensor: what does not say where it lies is taken for granted.
+static int is_reachable(PyObject* value) {
+  PyObject* answer = PyObject_GetAttr(value, is_cuda_name);
+  if (answer == NULL) {
+    PyErr_Clear();
+    return 1;
+  }
+  int reachable = PyObject_IsTrue(answer);
+  Py_DECREF(answer);
+  if (reachable == 0) {
+    answer = PyObject_CallMethodNoArgs(value, is_pinned_name);
+    if (answer == NULL) return -1;
+    reachable = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+  }
+  return reachable;
+}
+
+static int pack_pointer(PyObject* value, uint64_t* slot, int device_only) {
   if (value == Py_None) {
     *slot = 0;
     return 0;
@@ -38,7 +57,16 @@ static int pack_pointer(PyObject* value, uint64_t* slot) {
   }
   *slot = PyLong_AsUnsignedLongLongMask(address);
   Py_DECREF(address);
-  return PyErr_Occurred() ? -1 : 0;
+  if (PyErr_Occurred()) return -1;
+  if (device_only && *slot != 0) {
+    const int reachable = is_reachable(value);
+    if (reachable == 0) {
+      PyErr_SetString(PyExc_ValueError,
+                      "Pointer argument cannot be accessed from Triton (cpu tensor?)");
+    }
+    if (reachable != 1) return -1;
+  }
+  return 0;
 }
 
 static int pack_float(PyObject* value, char kind, uint64_t* slot) {
@@ -61,7 +89,7 @@ static int pack_float(PyObject* value, char kind, uint64_t* slot) {
 }
 
 // Packs one argument; `kinds` moves behind its letters. Returns the number of slots, or -1.
-static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room) {
+static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room, int device_only) {
   const char kind = *(*kinds)++;
   if (kind == '(') {
     PyObject* items = PySequence_Fast(value, "a tuple was expected as an argument");
@@ -73,7 +101,8 @@ static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room) 
         used = -1;
         break;
       }
-      const int more = pack(PySequence_Fast_GET_ITEM(items, i), kinds, slots + used, room - used);
+      const int more =
+          pack(PySequence_Fast_GET_ITEM(items, i), kinds, slots + used, room - used, device_only);
       if (more < 0) {
         used = -1;
         break;
@@ -89,7 +118,7 @@ static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room) 
     PyErr_Format(PyExc_TypeError, "a kernel may have %d arguments at most", MOST_ARGUMENTS);
     return -1;
   }
-  if (kind == 'p') return pack_pointer(value, slots) < 0 ? -1 : 1;
+  if (kind == 'p') return pack_pointer(value, slots, device_only) < 0 ? -1 : 1;
   if (kind == 'i') {
     PyObject* number = PyNumber_Index(value);
     if (number == NULL) return -1;
@@ -189,7 +218,8 @@ static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* argument
   int used = 0;
   const char* kinds = self->kinds;
   for (Py_ssize_t i = BEFORE_ARGUMENTS; i < given && *kinds != '\0'; ++i) {
-    const int more = pack(arguments[i], &kinds, slots + used, MOST_ARGUMENTS - used);
+    const int more =
+        pack(arguments[i], &kinds, slots + used, MOST_ARGUMENTS - used, self->device_only);
     if (more < 0) return NULL;
     used += more;
   }
@@ -208,13 +238,13 @@ static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* argument
 }
 
 static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject* names) {
-  static char* keywords[] = {"kinds", "scratch_bytes", "threads", "around", NULL};
+  static char* keywords[] = {"kinds", "scratch_bytes", "threads", "device_only", "around", NULL};
   const char* kinds;
   long long scratch_bytes;
-  int threads;
+  int threads, device_only;
   PyObject* around = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLi|O", keywords, &kinds, &scratch_bytes,
-                                   &threads, &around)) {
+  if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLip|O", keywords, &kinds, &scratch_bytes,
+                                   &threads, &device_only, &around)) {
     return NULL;
   }
   Launcher* self = (Launcher*)type->tp_alloc(type, 0);
@@ -222,6 +252,7 @@ static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject*
   self->kinds = strdup(kinds);
   self->scratch_bytes = scratch_bytes;
   self->threads = threads;
+  self->device_only = device_only;
   Py_INCREF(around);
   self->around = around;
   self->vectorcall = launcher_vectorcall;
@@ -250,7 +281,10 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "heitu_trit
 
 PyMODINIT_FUNC PyInit_heitu_triton_runtime(void) {
   data_ptr_name = PyUnicode_InternFromString("data_ptr");
-  if (data_ptr_name == NULL || PyType_Ready(&LauncherType) < 0 || PyType_Ready(&LaunchType) < 0) {
+  is_cuda_name = PyUnicode_InternFromString("is_cuda");
+  is_pinned_name = PyUnicode_InternFromString("is_pinned");
+  if (data_ptr_name == NULL || is_cuda_name == NULL || is_pinned_name == NULL ||
+      PyType_Ready(&LauncherType) < 0 || PyType_Ready(&LaunchType) < 0) {
     return NULL;
   }
   PyObject* made = PyModule_Create(&module);
