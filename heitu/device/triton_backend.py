@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any, cast
+
+from heitu.settings import settings
 
 
 def patch(torch: Any, core: ModuleType) -> None:
@@ -24,6 +27,22 @@ def patch(torch: Any, core: ModuleType) -> None:
     replace(torch._C._dynamo.guards, "_empty_strided_cuda", empty_strided)
     if "triton.backends" in sys.modules:
         replace_backend(sys.modules["triton.backends"])
+
+
+def refuse_in_capture(stream: int, launch: Callable[[], None]) -> None:
+    """Raises RuntimeError: replays would leave the kernel out."""
+    raise RuntimeError(
+        "A Triton kernel was launched while a CUDA graph is captured, and the emulated device cannot record "
+        "kernels yet. Launch it outside of the graph, or run without graphs "
+        '(torch.compile: another mode than "reduce-overhead" and "max-autotune").'
+    )
+
+
+@cache
+def _say_that_nothing_is_judged() -> None:
+    if settings.chip is not None and not settings.quiet:
+        said = f"heitu: Triton kernels run, but nothing judges them by the rules of {settings.chip} yet"
+        print(said, file=sys.stderr)
 
 
 def replace_backend(module: ModuleType) -> None:
@@ -80,7 +99,13 @@ def replace_backend(module: ModuleType) -> None:
 
             return torch.cuda
 
-        def around_launch(self) -> Callable[[int, Callable[[], None]], None] | None:
-            return None
+        def launcher(self, source: Any, metadata: Any) -> Callable[..., None]:
+            _say_that_nothing_is_judged()
+            return super().launcher(source, metadata)
+
+        def recording(self) -> Any:
+            import torch
+
+            return torch._C._cuda_isCurrentStreamCapturing, refuse_in_capture
 
     module.backends["nvidia"] = module.Backend(CUDABackend, CUDADriver)

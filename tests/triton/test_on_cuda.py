@@ -9,8 +9,8 @@ import textwrap
 from pathlib import Path
 
 
-def run(tmp_path: Path, text: str) -> str:
-    """Runs a program under `heitu run`; returns what it printed."""
+def run(tmp_path: Path, text: str, *words: str) -> str:
+    """Runs a program under `heitu run`; returns what it printed, on stderr too where it is given words."""
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(text))
     environment = {
@@ -18,10 +18,10 @@ def run(tmp_path: Path, text: str) -> str:
         "OMP_NUM_THREADS": "1",
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),
     }
-    command = [sys.executable, "-m", "heitu", "run", str(program)]
+    command = [sys.executable, "-m", "heitu", "run", *words, str(program)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stderr if words else done.stdout
 
 
 def test_a_programs_own_kernel_tuned(tmp_path: Path) -> None:
@@ -70,3 +70,55 @@ def test_what_torch_compile_generates(tmp_path: Path) -> None:
         assert "@triton.jit" in generated and "cpp_fused" not in generated
         """,
     )
+
+
+KERNEL = """
+import torch, triton, triton.language as tl
+
+@triton.jit
+def double(x, B: tl.constexpr):
+    at = tl.arange(0, B)
+    tl.store(x + at, tl.load(x + at) * 2)
+"""
+
+
+def test_in_a_graph_it_is_refused(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        KERNEL
+        + """
+x = torch.ones(8, device="cuda")
+double[(1,)](x, 8)
+graph = torch.cuda.CUDAGraph()
+try:
+    with torch.cuda.graph(graph):
+        double[(1,)](x, 8)
+except RuntimeError as error:
+    assert "cannot record" in str(error), error
+else:
+    raise AssertionError("a replay would not run it")
+""",
+    )
+
+
+def test_a_tensor_of_the_cpu_is_refused(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        KERNEL
+        + """
+double[(1,)](torch.ones(8, pin_memory=True), 8)
+try:
+    double[(1,)](torch.ones(8), 8)
+except ValueError as error:
+    assert "cpu tensor?" in str(error), error
+else:
+    raise AssertionError("a GPU could not have read it")
+""",
+    )
+
+
+def test_on_a_chip_it_is_said_that_nothing_is_judged(tmp_path: Path) -> None:
+    said = run(
+        tmp_path, KERNEL + "\ndouble[(1,)](torch.ones(8, device='cuda'), 8)\n", "--chip", "ascend-910b"
+    )
+    assert "nothing judges them by the rules of ascend-910b" in said

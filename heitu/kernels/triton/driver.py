@@ -135,13 +135,13 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
             metadata.scratch_bytes,
             MOST_AT_ONCE if metadata.waits_for_others else threads(),
             self.device_only,
-            self.around_launch(),
+            *self.recording(),
         )
         return unpacking(launcher, kinds)
 
-    def around_launch(self) -> Callable[[int, Callable[[], None]], None] | None:
-        """Called with the stream and the launch in the place of the launch; None: it is done at once."""
-        return None
+    def recording(self) -> tuple[Callable[..., Any], ...]:
+        """What says whether launches are recorded now, and what is then called with stream and launch."""
+        return ()
 
     def map_python_to_cpp_type(self, kind: str) -> str:
         """The C of an argument."""

@@ -15,8 +15,9 @@ typedef struct {
   PyObject_HEAD char* kinds;  // one letter an argument; parentheses around those of a tuple
   int64_t scratch_bytes;
   int threads;
-  int device_only;   // whether pointers to the host's memory are refused, as a GPU refuses them
-  PyObject* around;  // None, or called with (stream, function that runs the grid)
+  int device_only;      // whether pointers to the host's memory are refused, as a GPU refuses them
+  PyObject* capturing;  // None, or says whether launches are recorded now
+  PyObject* around;     // if so, called with (stream, function that runs the grid)
   vectorcallfunc vectorcall;
 } Launcher;
 
@@ -229,22 +230,29 @@ static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* argument
   }
   if ((int64_t)grid[0] * grid[1] * grid[2] > 0) {
     if (call_hook(arguments[7], arguments[6]) < 0) return NULL;
-    const int code = self->around == Py_None
-                         ? run(self, kernel, slots, grid)
-                         : run_around(self, arguments[3], kernel, slots, used, grid);
+    int recorded = 0;
+    if (self->capturing != Py_None) {
+      PyObject* answer = PyObject_CallNoArgs(self->capturing);
+      if (answer == NULL) return NULL;
+      recorded = PyObject_IsTrue(answer);
+      Py_DECREF(answer);
+    }
+    const int code = recorded ? run_around(self, arguments[3], kernel, slots, used, grid)
+                              : run(self, kernel, slots, grid);
     if (code < 0 || call_hook(arguments[8], arguments[6]) < 0) return NULL;
   }
   Py_RETURN_NONE;
 }
 
 static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject* names) {
-  static char* keywords[] = {"kinds", "scratch_bytes", "threads", "device_only", "around", NULL};
+  static char* keywords[] = {"kinds",     "scratch_bytes", "threads", "device_only",
+                             "capturing", "around",        NULL};
   const char* kinds;
   long long scratch_bytes;
   int threads, device_only;
-  PyObject* around = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLip|O", keywords, &kinds, &scratch_bytes,
-                                   &threads, &device_only, &around)) {
+  PyObject *capturing = Py_None, *around = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLip|OO", keywords, &kinds, &scratch_bytes,
+                                   &threads, &device_only, &capturing, &around)) {
     return NULL;
   }
   Launcher* self = (Launcher*)type->tp_alloc(type, 0);
@@ -253,6 +261,8 @@ static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject*
   self->scratch_bytes = scratch_bytes;
   self->threads = threads;
   self->device_only = device_only;
+  Py_INCREF(capturing);
+  self->capturing = capturing;
   Py_INCREF(around);
   self->around = around;
   self->vectorcall = launcher_vectorcall;
@@ -262,6 +272,7 @@ static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject*
 static void launcher_dealloc(PyObject* object) {
   Launcher* self = (Launcher*)object;
   free(self->kinds);
+  Py_XDECREF(self->capturing);
   Py_XDECREF(self->around);
   Py_TYPE(object)->tp_free(object);
 }
