@@ -231,7 +231,7 @@ def histogram(scope: Scope, operation: Operation) -> None:
 
 
 def gather(scope: Scope, operation: Operation) -> None:
-    """`tt.gather`: along an axis, by indices."""
+    """`tt.gather`: along an axis, by indices; one that is out of range reads some element, as on chips."""
     source, indices = operation.operands
     axis = operation.integer("axis")
     shape, taken = source.type.shape, indices.type.shape
@@ -244,7 +244,7 @@ def gather(scope: Scope, operation: Operation) -> None:
         for rest in shape[dimension + 1 :]:
             stride *= rest
         place.append(
-            f"(int64_t)({at}[o] % {extent_of(shape, axis)}) * {stride}"
+            f"(int64_t)({at}[o] % {shape[axis]}) * {stride}"
             if dimension == axis
             else f"d{dimension} * {stride}"
         )
@@ -252,16 +252,6 @@ def gather(scope: Scope, operation: Operation) -> None:
     for dimension, extent in enumerate(taken):
         flat = f"({flat}) * {extent} + d{dimension}"
     scope.write(*loops, f"{{ const int64_t o = {flat}; {name}[o] = {tile}[{' + '.join(place)}]; }}")
-
-
-def extent_of(shape: tuple[int, ...], axis: int) -> int:
-    """So that an index that is out of range reads some element, as it does on chips."""
-    return shape[axis]
-
-
-def long_multiplication(scope: Scope, operation: Operation) -> None:
-    """`arith.mulsi_extended` and `arith.mului_extended`: the low and the high half of a product."""
-    raise UnsupportedError(operation.name)
 
 
 def print_(scope: Scope, operation: Operation) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from heitu.kernels.triton.ir import Block, Function, Operation, Region, Type, Value
+from heitu.kernels.triton.ir import Block, Function, Operation, Region, Value
 from heitu.kernels.triton.lowering.nest import Nest, splat_literal
 from heitu.kernels.triton.lowering.planning import Plan, best_order
 from heitu.kernels.triton.lowering.representation import register_type
-from heitu.kernels.triton.lowering.shapes import VIEWS, flat_index, is_cheap
+from heitu.kernels.triton.lowering.shapes import VIEWS, flat_index, is_cheap, is_lazy
 
 ALIGNMENT = 64
 
@@ -182,13 +182,8 @@ class Scope:
 
     def is_waiting(self, operation: Operation) -> bool:
         """Whether the operation is computed where its results are used, and is not computed yet."""
-        from heitu.kernels.triton.lowering.shapes import is_lazy
-
         return (
             is_lazy(operation)
             and operation.results[0].type.is_tensor
             and not any(result in self.tiles for result in operation.results)
         )
-
-    def kind_of(self, value: Value) -> Type:
-        return value.type
