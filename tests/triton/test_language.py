@@ -114,6 +114,30 @@ def test_scan_sort_and_argmax() -> None:
 
 
 @triton.jit
+def two_passes_kernel(x, out, rows, columns, R: tl.constexpr, B: tl.constexpr):
+    row = tl.program_id(0) * R + tl.arange(0, R)[:, None]
+    total = tl.full([R, B], 0, tl.float32)
+    for start in range(0, columns, B):
+        at = start + tl.arange(0, B)[None, :]
+        mask = (at < columns) & (row < rows)
+        value = tl.load(x + row * columns + at, mask=mask, other=0.0)
+        total = tl.where(mask, total + value, total)
+    mean = tl.sum(total, 1)[:, None] / columns
+    for start in range(0, columns, B):
+        at = start + tl.arange(0, B)[None, :]
+        mask = (at < columns) & (row < rows)
+        value = tl.load(x + row * columns + at, mask=mask)
+        tl.store(out + row * columns + at, value - mean, mask=mask)
+
+
+def test_what_a_loop_reads_is_not_read_behind_it() -> None:
+    x = torch.randn(7, 100)
+    out = torch.empty_like(x)
+    two_passes_kernel[(4,)](x, out, 7, 100, 2, 32)
+    torch.testing.assert_close(out, x - x.mean(1, keepdim=True), rtol=1e-5, atol=1e-6)
+
+
+@triton.jit
 def count_kernel(x, bins, n, B: tl.constexpr):
     at = tl.program_id(0) * B + tl.arange(0, B)
     value = tl.load(x + at, mask=at < n, other=0)

@@ -17,8 +17,8 @@ from heitu.kernels.triton.lowering.representation import (
     memory_type,
     register_type,
 )
-from heitu.kernels.triton.lowering.scope import Scope
-from heitu.kernels.triton.lowering.shapes import ZERO, is_lazy
+from heitu.kernels.triton.lowering.scope import Scope, is_put_off
+from heitu.kernels.triton.lowering.shapes import ZERO
 
 AXES = {"x": 0, "y": 1, "z": 2}
 # What says something to compilers for GPUs only.
@@ -149,15 +149,16 @@ class _Function:
                 self.operation(operation)
             except UnsupportedError as reason:
                 raise LoweringError(operation, str(reason)) from None
-            self.scope.done.add(operation) if not self._waits(operation) else None
-
-    def _waits(self, operation: Operation) -> bool:
-        return bool(operation.results) and operation.results[0].type.is_tensor and is_lazy(operation)
+            if not is_put_off(operation):
+                self.scope.done.add(operation)
+        if block.parent is not None:  # nothing behind a region can ask for what it reads
+            inside = set(block.operations)
+            self.scope.loads = [value for value in self.scope.loads if value.operation not in inside]
 
     def operation(self, operation: Operation) -> None:
         """Lowers one operation, or leaves it to those who use its results."""
         scope, name = self.scope, operation.name
-        if self._waits(operation):
+        if is_put_off(operation):
             if name == "tt.load":
                 scope.loads.append(operation.result)
         elif name in ROOTS:

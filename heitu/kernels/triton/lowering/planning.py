@@ -109,7 +109,7 @@ class Plan:
 
         def uses(user: Operation) -> bool:
             scope = self.scope
-            if user in scope.done:
+            if user in scope.done or scope.is_kept(user):
                 return False
             if not scope.is_waiting(user):
                 return user not in self.within

@@ -173,17 +173,24 @@ class Scope:
 
     def is_needed(self, value: Value, but_for: set[Operation]) -> bool:
         """Whether anything that is not computed yet, other than these operations, uses the value."""
-        return any(
-            user not in self.done
-            and user not in but_for
-            and (not self.is_waiting(user) or any(self.is_needed(each, but_for) for each in user.results))
-            for user in value.users
-        )
+        return any(user not in but_for and self._uses(user, but_for) for user in value.users)
+
+    def _uses(self, user: Operation, but_for: set[Operation]) -> bool:
+        if user in self.done or self.is_kept(user):
+            return False
+        if not is_put_off(user):
+            return True
+        return any(self.is_needed(each, but_for) for each in user.results)
+
+    def is_kept(self, operation: Operation) -> bool:
+        """Whether its results lie in tiles."""
+        return any(result in self.tiles for result in operation.results)
 
     def is_waiting(self, operation: Operation) -> bool:
         """Whether the operation is computed where its results are used, and is not computed yet."""
-        return (
-            is_lazy(operation)
-            and operation.results[0].type.is_tensor
-            and not any(result in self.tiles for result in operation.results)
-        )
+        return is_put_off(operation) and not self.is_kept(operation)
+
+
+def is_put_off(operation: Operation) -> bool:
+    """Whether the operation makes a tensor, and is done where that is used."""
+    return is_lazy(operation) and bool(operation.results) and operation.results[0].type.is_tensor
