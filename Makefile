@@ -15,7 +15,7 @@ TRITON_WHEEL ?= triton==3.9.0
 TORCH_NPU ?= torch_npu==2.13.0
 # Every operator of the emulated CANN against the CPU, in every dtype: left to make test-full.
 SLOW_ASCEND := test_operators.py test_variants.py
-CXX_SOURCES = $(shell find heitu tests -name '*.cpp' -o -name '*.h')
+CXX_SOURCES = $(shell find heitu tests -name '*.cpp' -o -name '*.c' -o -name '*.h')
 
 .PHONY: demo test test-ascend test-triton test-full ascend matrix estimates sanitize headers pairings bench lint clean
 
