@@ -33,15 +33,11 @@ def call(scope: Scope, operation: Operation, functions: dict[str, Function]) -> 
     arguments = [
         scope.as_tile(each) if each.type.is_tensor else scope.scalar(each) for each in operation.operands
     ]
-    results = []
-    for result in operation.results:
-        if result.type.is_tensor:
-            results.append(scope.new_tile(result))
-        else:
-            name = scope.fresh("v")
-            scope.write(f"{register_type(result.type)} {name};")
-            scope.names[result] = name
-            results.append(f"&{name}")
+    places = [scope.place_for(result) for result in operation.results]
+    results = [
+        place if result.type.is_tensor else f"&{place}"
+        for result, place in zip(operation.results, places, strict=True)
+    ]
     context = ["program", "programs", "scratch + SCRATCH_OF_THIS"]
     scope.write(f"{function_name(callee)}({', '.join([*context, *arguments, *results])});")
 

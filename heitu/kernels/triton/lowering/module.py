@@ -113,11 +113,7 @@ class _Function:
         for block in others:
             scope.labels[block.label] = block, scope.fresh("block")
             for argument in block.arguments:
-                if argument.type.is_tensor:
-                    scope.new_tile(argument)
-                else:
-                    scope.names[argument] = scope.fresh("b")
-                    scope.write(f"{register_type(argument.type)} {scope.names[argument]};")
+                scope.place_for(argument)
         self.block(first)
         for block in others:
             scope.write(f"{scope.labels[block.label][1]}:;")

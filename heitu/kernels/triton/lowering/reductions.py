@@ -80,20 +80,6 @@ def _identity(only: Operation, kind: Type) -> str:
     return text
 
 
-def _results(scope: Scope, operation: Operation) -> list[str]:
-    """Where results are written: tiles, or variables."""
-    names = []
-    for result in operation.results:
-        if result.type.is_tensor:
-            names.append(scope.new_tile(result))
-        else:
-            name = scope.fresh("v")
-            scope.write(f"{register_type(result.type)} {name};")
-            scope.names[result] = name
-            names.append(name)
-    return names
-
-
 def _place(names: list[str], index: Index, axis: int, shape: tuple[int, ...], is_tensor: bool) -> list[str]:
     if not is_tensor:
         return names
@@ -111,7 +97,7 @@ def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation
     order = [each for each in range(len(shape)) if each != axis] + [axis]
     nest = Nest(scope, shape, order, f"omp simd reduction({name}:{total})")
     nest.spills = plan.spill()
-    targets = _results(scope, operation)
+    targets = [scope.place_for(result) for result in operation.results]
     is_tensor = operation.result.type.is_tensor
     nest.statement(nest.depth - 1, f"{register_type(kind)} {total} = {_identity(only, kind)};")
     region = operation.regions[0]
@@ -142,7 +128,7 @@ def _reduce_columns(
     outer, inner = (order[:-1], order[-1:]) if identity is not None else (order, [])
     nest = Nest(scope, shape, [*outer, axis, *inner], "GCC ivdep" if inner else "")
     nest.spills = plan.spill()
-    targets = _results(scope, operation)
+    targets = [scope.place_for(result) for result in operation.results]
     places = _place(targets, nest.index, axis, shape, operation.result.type.is_tensor)
     counter = nest.index[axis].text
     region = operation.regions[0]

@@ -103,6 +103,14 @@ class Scope:
         self.tiles[value] = name
         return name
 
+    def place_for(self, value: Value) -> str:
+        """Where a result is written now: a tile, or a variable."""
+        if value.type.is_tensor:
+            return self.new_tile(value)
+        self.names[value] = self.fresh("v")
+        self.write(f"{register_type(value.type)} {self.names[value]};")
+        return self.names[value]
+
     def tile(self, value: Value) -> str | None:
         """The tile that a tensor lies in; None if it is not computed, or cheaper to compute again."""
         return self.tiles.get(value)
