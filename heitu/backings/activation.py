@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from heitu.backings import visible_devices
+from heitu.backings import engine_thread, visible_devices
 from heitu.backings.backing import Backing
 from heitu.device.around_import import AroundImport
 from heitu.settings import VENDOR_SHIM
@@ -45,6 +45,7 @@ def install(backing: Backing, *, over_emulator: bool, via: str | None) -> None:
             if over_emulator and backing.plugin in sys.modules:  # it is what imports torch
                 emulator.activate()
             _import(modules)
+            engine_thread.finish_at_exit(backing.device)
 
         sys.meta_path.insert(0, AroundImport("torch", _put_off_autoload, bring))
     else:

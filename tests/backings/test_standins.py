@@ -20,6 +20,8 @@ def standin(request: pytest.FixtureRequest) -> Vendor:
 HEAD = """
 import torch, {plugin}
 import torch.nn.functional as F
+from heitu.backings.engine_thread import finish_at_exit
+finish_at_exit("{device}")
 device, module = "{device}", torch.{device}
 standin = module.standin
 """
