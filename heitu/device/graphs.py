@@ -36,6 +36,13 @@ def install(torch_c: Any, core: Any) -> None:
     torch_c._CUDAGraph = _CUDAGraph
     torch_c._graph_pool_handle = lambda: core.new_pool_id(True)
     torch_c._cuda_isCurrentStreamCapturing = core.capturing
+    # What torch.compile's trees of graphs ask of tensors and storages.
+    torch_c._construct_CUDA_Tensor_From_Storage_And_Metadata = core.tensor_over_storage
+    torch_c._tensors_data_ptrs_at_indices_equal = core.tensors_lie_at
+    torch_c._has_Standard_Deleter = core.storage_owns_memory
+    torch_c._free_And_Remove_DeleterFn = core.free_storage_memory
+    torch_c._set_storage_access_error_msg = core.refuse_tensor_access
+    torch_c._set_storage_data_ptr_access_error_msg = core.refuse_storage_access
 
 
 _NO_RAW_GRAPH = (

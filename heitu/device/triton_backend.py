@@ -29,15 +29,6 @@ def patch(torch: Any, core: ModuleType) -> None:
         replace_backend(sys.modules["triton.backends"])
 
 
-def refuse_in_capture(stream: int, launch: Callable[[], None]) -> None:
-    """Raises RuntimeError: replays would leave the kernel out."""
-    raise RuntimeError(
-        "A Triton kernel was launched while a CUDA graph is captured, and the emulated device cannot record "
-        "kernels yet. Launch it outside of the graph, or run without graphs "
-        '(torch.compile: another mode than "reduce-overhead" and "max-autotune").'
-    )
-
-
 @cache
 def _say_that_nothing_is_judged() -> None:
     if settings.chip is not None and not settings.quiet:
@@ -103,9 +94,16 @@ def replace_backend(module: ModuleType) -> None:
             _say_that_nothing_is_judged()
             return super().launcher(source, metadata)
 
-        def recording(self) -> Any:
+        def recording(self, written: list[int]) -> Any:
             import torch
 
-            return torch._C._cuda_isCurrentStreamCapturing, refuse_in_capture
+            def record(launch: Callable[[], None], arguments: tuple[Any, ...]) -> None:
+                given = [arguments[number] for number in written]
+                # Triton wraps a tensor that is taken for one of another type.
+                found = (getattr(value, "base", value) for value in given)
+                tensors = [value for value in found if isinstance(value, torch.Tensor)]
+                sys.modules["heitu_core"].capture_kernel(launch, tensors)
+
+            return torch._C._cuda_isCurrentStreamCapturing, record
 
     module.backends["nvidia"] = module.Backend(CUDABackend, CUDADriver)

@@ -82,22 +82,68 @@ def double(x, B: tl.constexpr):
 """
 
 
-def test_in_a_graph_it_is_refused(tmp_path: Path) -> None:
+def test_a_graph_replays_it(tmp_path: Path) -> None:
     run(
         tmp_path,
-        KERNEL
-        + """
-x = torch.ones(8, device="cuda")
-double[(1,)](x, 8)
-graph = torch.cuda.CUDAGraph()
-try:
-    with torch.cuda.graph(graph):
-        double[(1,)](x, 8)
-except RuntimeError as error:
-    assert "cannot record" in str(error), error
-else:
-    raise AssertionError("a replay would not run it")
-""",
+        """
+        import torch, triton, triton.language as tl
+
+        @triton.jit
+        def scale(x, out, n, by, B: tl.constexpr):
+            at = tl.program_id(0) * B + tl.arange(0, B)
+            tl.store(out + at, tl.load(x + at, mask=at < n) * by, mask=at < n)
+
+        x = torch.arange(100.0, device="cuda")
+        held = torch.full((100,), 7.0, device="cuda")
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            made = x + 1
+            scale[(2,)](made, held, 100, 3.0, 64)
+            result = held.cumsum(0)
+        assert held.eq(7).all(), "a capture changes nothing"
+        for value in (1, 2):
+            x.fill_(value)
+            held.zero_()
+            graph.replay()
+            assert held.eq(3 * (value + 1)).all() and result[-1] == 300 * (value + 1), (held, result)
+        """,
+    )
+
+
+def test_trees_of_graphs_of_torch_compile(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+        import copy, torch
+        from torch import nn
+        from torch._dynamo.utils import counters
+
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.LayerNorm(128), nn.Linear(128, 10)).cuda()
+        other = copy.deepcopy(model)
+        compiled = torch.compile(model, mode="reduce-overhead")
+        optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (model, other)]
+        for _ in range(5):
+            x, target = torch.randn(32, 64, device="cuda"), torch.randint(0, 10, (32,), device="cuda")
+            for step in (compiled, other):
+                nn.functional.cross_entropy(step(x), target).backward()
+            for a, b in zip(model.parameters(), other.parameters()):
+                torch.testing.assert_close(a.grad, b.grad)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        assert counters["inductor"]["cudagraph_skips"] == 0, counters["inductor"]
+        assert counters["inductor"]["cudagraph_recorded_non_static_inputs"] > 0, counters["inductor"]
+        with torch.no_grad():
+            kept = compiled(x)
+            compiled(x)
+        try:
+            kept + 1
+        except RuntimeError as error:
+            assert "overwritten by a subsequent run" in str(error), error
+        else:
+            raise AssertionError("what a later run wrote over can still be read")
+        """,
     )
 
 

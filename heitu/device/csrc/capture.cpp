@@ -234,6 +234,13 @@ void Graph::capture_begin(PoolId pool, const std::string& mode) {
   // Memory that any stream of this capture takes comes from the graph's pool.
   begin_allocate_to_pool(device_, pool_,
                          [id = id_](c10::Stream stream) { return capture_of(stream) == id; });
+  // What other graphs of the pool have left may be given back, taken anew and written over in this
+  // capture, and its first replay reads it nevertheless.
+  const auto pool_before = checkpoint_pool(device_, pool_);
+  for (const auto& segment : pool_before->segments)
+    for (const auto& block : segment.blocks)
+      if (block.live)
+        saved_.push_back({block.address, {block.address, block.address + block.size}});
   recording_ = true;
 }
 
@@ -318,7 +325,7 @@ void Graph::save(const at::Tensor& tensor) {
   const auto& storage = *tensor.storage().unsafeGetStorageImpl();
   auto* address = const_cast<void*>(storage.data());
   if (!address || own_.count(address)) return;
-  // What lies in the graph's pool has no content before the first replay.
+  // What lies in the graph's pool has no content before the first replay, or is saved already.
   if (const Block* block = BlockTable::find(address);
       block && block->arena && block->arena->pool.id == pool_)
     return;

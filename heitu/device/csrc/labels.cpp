@@ -187,9 +187,12 @@ bool disown_memory(StorageImpl& device) {
                                                                       &leave_memory);
 }
 
+bool owns_memory(const StorageImpl& device) {
+  return host_storage(device)->data_ptr().get_deleter() == &release_memory;
+}
+
 void own_memory(StorageImpl& device, Block* block) {
-  TORCH_CHECK(host_storage(device)->data_ptr().get_deleter() != &release_memory,
-              "Not expecting deleter function");
+  TORCH_CHECK(!owns_memory(device), "Not expecting deleter function");
   device.set_data_ptr_noswap(make_device_data_ptr(block, device.nbytes(), device.device()));
 }
 

@@ -16,4 +16,7 @@ void own_memory(c10::StorageImpl& device, Block* block);
 // The device storage goes on pointing to its memory without owning it. False if it did not.
 bool disown_memory(c10::StorageImpl& device);
 
+// Whether the device storage will release a block of the allocator's at its end.
+bool owns_memory(const c10::StorageImpl& device);
+
 }  // namespace heitu

@@ -15,7 +15,7 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
 from heitu.kernels.triton import compilation
-from heitu.kernels.triton.ir import Module
+from heitu.kernels.triton.effects import waits_for_others, written
 from heitu.kernels.triton.lowering.module import lower
 from heitu.kernels.triton.options import Options, options_from
 from heitu.kernels.triton.reader import read
@@ -45,19 +45,6 @@ def convert_custom_types(
     if value.type.scalar.is_fp8e4b15():
         return _semantic.cast(call("fp8e4b15_to_fp32", value, tl.float32), kind)
     return call("fp32_to_fp8e4b15", _semantic.cast(value, tl.float32), kind.scalar)
-
-
-def waits_for_others(module: Module) -> bool:
-    """Whether program instances wait for each other, so that they have to run at the same time."""
-    return any(
-        operation.name == "tt.atomic_poll"
-        or (
-            operation.name == "scf.while"
-            and any(inner.name.startswith("tt.atomic") for inner in operation.walk())
-        )
-        for function in module.functions.values()
-        for operation in function.walk()
-    )
 
 
 class CPUBackend(BaseBackend):  # type: ignore[misc]
@@ -148,6 +135,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         metadata["shared"] = 0
         metadata["scratch_bytes"] = program.scratch_bytes
         metadata["waits_for_others"] = options.launch_cooperative_grid or waits_for_others(parsed)
+        metadata["written"] = written(parsed.kernel)
         metadata["global_scratch_size"] = 0
         metadata["global_scratch_align"] = 1
         metadata["profile_scratch_size"] = 0

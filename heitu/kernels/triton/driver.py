@@ -135,12 +135,16 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
             metadata.scratch_bytes,
             MOST_AT_ONCE if metadata.waits_for_others else threads(),
             self.device_only,
-            *self.recording(),
+            *self.recording(metadata.written),
         )
         return unpacking(launcher, kinds)
 
-    def recording(self) -> tuple[Callable[..., Any], ...]:
-        """What says whether launches are recorded now, and what is then called with stream and launch."""
+    def recording(self, written: list[int]) -> tuple[Callable[..., Any], ...]:
+        """What says whether launches are recorded now, and what is then called.
+
+        The latter is given a function that runs the grid, and the pointers among the arguments, of which the
+        kernel may write through those with the numbers `written`.
+        """
         return ()
 
     def map_python_to_cpp_type(self, kind: str) -> str:

@@ -3,6 +3,7 @@
 
 #include "bindings.h"
 #include "capture.h"
+#include "captured_kernel.h"
 #include "graph.h"
 #include "streams.h"
 
@@ -28,6 +29,7 @@ void bind_graph(py::module_& m) {
       .def("operator_names", &Graph::operator_names);
   m.def("capturing", [] { return capturing(); });
   m.def("refuse_in_capture", &refuse_in_capture);
+  m.def("capture_kernel", &capture_kernel, py::arg("launch"), py::arg("written"));
 }
 
 }  // namespace heitu

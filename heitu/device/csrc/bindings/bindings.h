@@ -16,6 +16,7 @@ void bind_device(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);
 void bind_generator(pybind11::module_& m);
 void bind_graph(pybind11::module_& m);
+void bind_graph_trees(pybind11::module_& m);
 void bind_collectives(pybind11::module_& m);
 void bind_hooks(pybind11::module_& m);
 void bind_storage(pybind11::module_& m);

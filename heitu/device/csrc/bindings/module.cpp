@@ -9,6 +9,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   heitu::bind_memory(m);
   heitu::bind_generator(m);
   heitu::bind_graph(m);
+  heitu::bind_graph_trees(m);
   heitu::bind_collectives(m);
   heitu::bind_hooks(m);
   heitu::bind_storage(m);

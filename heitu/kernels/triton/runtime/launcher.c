@@ -17,7 +17,7 @@ typedef struct {
   int threads;
   int device_only;      // whether pointers to the host's memory are refused, as a GPU refuses them
   PyObject* capturing;  // None, or says whether launches are recorded now
-  PyObject* around;     // if so, called with (stream, function that runs the grid)
+  PyObject* record;     // if so, called with a function that runs the grid, and the arguments
   vectorcallfunc vectorcall;
 } Launcher;
 
@@ -184,8 +184,23 @@ static PyTypeObject LaunchType = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
 };
 
-static int run_around(Launcher* self, PyObject* stream, Kernel kernel, const uint64_t* slots,
-                      int used, const int32_t* grid) {
+// Adds what the slots were made of to `items`; tuples are flattened, constants left out.
+static int collect(PyObject* items, PyObject* value, const char** kinds) {
+  const char kind = *(*kinds)++;
+  if (kind == 'c') return 0;
+  if (kind != '(') return PyList_Append(items, value);
+  for (Py_ssize_t i = 0; **kinds != ')'; ++i) {
+    PyObject* item = PySequence_GetItem(value, i);
+    const int code = item == NULL ? -1 : collect(items, item, kinds);
+    Py_XDECREF(item);
+    if (code < 0) return -1;
+  }
+  ++*kinds;
+  return 0;
+}
+
+static int record_launch(Launcher* self, Kernel kernel, const uint64_t* slots, int used,
+                         const int32_t* grid, PyObject* const* arguments, Py_ssize_t given) {
   Launch* launch = PyObject_New(Launch, &LaunchType);
   if (launch == NULL) return -1;
   Py_INCREF(self);
@@ -193,8 +208,17 @@ static int run_around(Launcher* self, PyObject* stream, Kernel kernel, const uin
   launch->kernel = kernel;
   memcpy(launch->grid, grid, sizeof launch->grid);
   memcpy(launch->slots, slots, (size_t)used * sizeof *slots);
-  PyObject* result = PyObject_CallFunctionObjArgs(self->around, stream, (PyObject*)launch, NULL);
+  PyObject* items = PyList_New(0);
+  PyObject* result = NULL;
+  const char* kinds = self->kinds;
+  if (items == NULL) goto done;
+  for (Py_ssize_t i = 0; i < given && *kinds != '\0'; ++i) {
+    if (collect(items, arguments[i], &kinds) < 0) goto done;
+  }
+  result = PyObject_CallFunctionObjArgs(self->record, (PyObject*)launch, items, NULL);
+done:
   Py_DECREF(launch);
+  Py_XDECREF(items);
   Py_XDECREF(result);
   return result == NULL ? -1 : 0;
 }
@@ -237,8 +261,10 @@ static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* argument
       recorded = PyObject_IsTrue(answer);
       Py_DECREF(answer);
     }
-    const int code = recorded ? run_around(self, arguments[3], kernel, slots, used, grid)
-                              : run(self, kernel, slots, grid);
+    const int code = recorded
+                         ? record_launch(self, kernel, slots, used, grid,
+                                         arguments + BEFORE_ARGUMENTS, given - BEFORE_ARGUMENTS)
+                         : run(self, kernel, slots, grid);
     if (code < 0 || call_hook(arguments[8], arguments[6]) < 0) return NULL;
   }
   Py_RETURN_NONE;
@@ -246,13 +272,13 @@ static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* argument
 
 static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject* names) {
   static char* keywords[] = {"kinds",     "scratch_bytes", "threads", "device_only",
-                             "capturing", "around",        NULL};
+                             "capturing", "record",        NULL};
   const char* kinds;
   long long scratch_bytes;
   int threads, device_only;
-  PyObject *capturing = Py_None, *around = Py_None;
+  PyObject *capturing = Py_None, *record = Py_None;
   if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLip|OO", keywords, &kinds, &scratch_bytes,
-                                   &threads, &device_only, &capturing, &around)) {
+                                   &threads, &device_only, &capturing, &record)) {
     return NULL;
   }
   Launcher* self = (Launcher*)type->tp_alloc(type, 0);
@@ -263,8 +289,8 @@ static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject*
   self->device_only = device_only;
   Py_INCREF(capturing);
   self->capturing = capturing;
-  Py_INCREF(around);
-  self->around = around;
+  Py_INCREF(record);
+  self->record = record;
   self->vectorcall = launcher_vectorcall;
   return (PyObject*)self;
 }
@@ -273,7 +299,7 @@ static void launcher_dealloc(PyObject* object) {
   Launcher* self = (Launcher*)object;
   free(self->kinds);
   Py_XDECREF(self->capturing);
-  Py_XDECREF(self->around);
+  Py_XDECREF(self->record);
   Py_TYPE(object)->tp_free(object);
 }
 
