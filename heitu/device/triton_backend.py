@@ -29,6 +29,21 @@ def patch(torch: Any, core: ModuleType) -> None:
         replace_backend(sys.modules["triton.backends"])
 
 
+class CublasLt:
+    """NVIDIA's library of matrix products, as Triton's tutorials reach it: `libtriton.nvidia.cublas`."""
+
+    def __init__(self, workspace: Any) -> None:
+        """`workspace` is memory that a GPU computes in, and is not used."""
+
+    def matmul(self, a: Any, b: Any, c: Any) -> None:
+        """c (M, N) becomes a (M, K) times b (N, K) transposed, added up in float32."""
+        c.copy_(a.float() @ b.float().T)
+
+    def gemm(self, a: Any, b: Any, c: Any, d: Any, alpha: float, beta: float) -> None:
+        """d (M, N) becomes alpha times a (M, K) times b (N, K) transposed, and beta times c."""
+        d.copy_(alpha * (a.float() @ b.float().T) + beta * c.float())
+
+
 @cache
 def _say_that_nothing_is_judged() -> None:
     if settings.chip is not None and not settings.quiet:
@@ -38,6 +53,7 @@ def _say_that_nothing_is_judged() -> None:
 
 def replace_backend(module: ModuleType) -> None:
     """Puts the classes below into `triton.backends`, which was just imported."""
+    from triton._C.libtriton import nvidia
     from triton.backends.compiler import GPUTarget
 
     from heitu.kernels.triton.compiler import CPUBackend
@@ -106,4 +122,7 @@ def replace_backend(module: ModuleType) -> None:
 
             return torch._C._cuda_isCurrentStreamCapturing, record
 
+    cublas = getattr(nvidia, "cublas", None)
+    if cublas is not None:
+        cublas.CublasLt = CublasLt  # the stock one looks for libcublas.so
     module.backends["nvidia"] = module.Backend(CUDABackend, CUDADriver)

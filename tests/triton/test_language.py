@@ -243,3 +243,29 @@ def test_equal_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(compilation, "run_compiler", runs.append)
     softmax_kernel[(2,)](x, out, 64, 64, 64, num_warps=8, num_stages=5)
     assert runs == []
+
+
+@triton.jit
+def copy_kernel(source, target):
+    target.store([0, 0], source.load([0, 8]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16])
+def test_no_number_stands_behind_the_end_of_a_descriptor(dtype: torch.dtype) -> None:
+    x, y = torch.ones(16, 16).to(dtype), torch.zeros(16, 16).to(dtype)
+    source = TensorDescriptor.from_tensor(x, [16, 16])
+    source.padding = "nan"
+    copy_kernel[(1,)](source, TensorDescriptor.from_tensor(y, [16, 16]))
+    assert y[:, :8].float().eq(1).all()
+    assert y[:, 8:].float().isnan().all()
+
+
+def test_what_programs_divide_by_in_order_to_choose_a_grid() -> None:
+    from triton.compiler import CompiledKernel
+
+    x = torch.randn(2, 64)
+    kernel = softmax_kernel.warmup(x, torch.empty_like(x), 64, 64, 64, grid=(1,), num_warps=8)
+    assert isinstance(kernel, CompiledKernel)
+    kernel._init_handles()
+    assert kernel.n_regs > 0
+    assert kernel.metadata.shared == 32

@@ -168,3 +168,21 @@ def test_on_a_chip_it_is_said_that_nothing_is_judged(tmp_path: Path) -> None:
         tmp_path, KERNEL + "\ndouble[(1,)](torch.ones(8, device='cuda'), 8)\n", "--chip", "ascend-910b"
     )
     assert "nothing judges them by the rules of ascend-910b" in said
+
+
+def test_products_that_are_asked_of_cublas_through_triton(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+        import torch, triton
+        from triton._C.libtriton import nvidia
+
+        blas = nvidia.cublas.CublasLt(torch.empty(1024, device="cuda", dtype=torch.uint8))
+        a, b = (torch.randn(n, 24, device="cuda", dtype=torch.float16) for n in (16, 32))
+        c, d = (torch.empty(16, 32, device="cuda", dtype=torch.float16) for _ in range(2))
+        blas.matmul(a, b, c)
+        torch.testing.assert_close(c, (a.float() @ b.float().T).half())
+        blas.gemm(a, b, c, d, 2.0, 0.5)
+        torch.testing.assert_close(d, (2.5 * (a.float() @ b.float().T)).half(), rtol=2e-3, atol=1e-2)
+        """,
+    )

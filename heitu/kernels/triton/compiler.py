@@ -15,7 +15,7 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
 from heitu.kernels.triton import compilation
-from heitu.kernels.triton.effects import waits_for_others, written
+from heitu.kernels.triton.effects import shared_bytes, waits_for_others, written
 from heitu.kernels.triton.lowering.module import lower
 from heitu.kernels.triton.options import Options, options_from
 from heitu.kernels.triton.reader import read
@@ -132,7 +132,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         parsed = read(str(module))
         program = lower(parsed, options.num_warps * options.warp_size)
         metadata["name"] = parsed.kernel.name
-        metadata["shared"] = 0
+        metadata["shared"] = shared_bytes(parsed, options.num_warps)
         metadata["scratch_bytes"] = program.scratch_bytes
         metadata["waits_for_others"] = options.launch_cooperative_grid or waits_for_others(parsed)
         metadata["written"] = written(parsed.kernel)

@@ -18,6 +18,8 @@ from heitu.kernels.triton.signature import letters, unpacking
 # As H200's: what a program asks for in order to choose its blocks.
 SHARED_BYTES = 232448
 MOST_THREADS_OF_A_BLOCK = 1024
+# Of a thread; programs divide by it in order to find how many blocks run at the same time.
+REGISTERS = 32
 # As many program instances run at the same time where they wait for each other, each on a thread.
 MOST_AT_ONCE = 132
 
@@ -88,7 +90,7 @@ class Libraries:
         """The library, the address of its kernel, registers, spills and threads of a block."""
         library = compilation.load(content)
         address = ctypes.cast(library.heitu_kernel, ctypes.c_void_p).value or 0
-        return library, address, 0, 0, MOST_THREADS_OF_A_BLOCK
+        return library, address, REGISTERS, 0, MOST_THREADS_OF_A_BLOCK
 
     def unload_module(self, library: Any) -> None:
         """Libraries stay: another kernel may be the same one."""

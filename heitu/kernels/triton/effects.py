@@ -22,6 +22,12 @@ def waits_for_others(module: Module) -> bool:
     )
 
 
+def shared_bytes(module: Module, warps: int) -> int:
+    """What a GPU takes for reductions at least: a word for each warp. Programs divide by it."""
+    operations = (each for function in module.functions.values() for each in function.walk())
+    return 4 * warps if any(each.name == "tt.reduce" for each in operations) else 0
+
+
 def written(kernel: Function) -> list[int]:
     """The numbers of the arguments through which a kernel may write; all pointers where that is not clear.
 

@@ -154,6 +154,8 @@ def _float_of_bits(kind: Type, text: str) -> float:
         return float(struct.unpack(read, struct.pack(written, bits))[0])
     if kind.element == "f8E5M2":
         return float(struct.unpack("<e", struct.pack("<H", bits << 8))[0])
+    if kind.element in NARROW_FLOATS:  # the others have no infinities, and all else has a decimal form
+        return math.nan
     raise UnsupportedError(f"a constant of {kind} with the bits {text}")
 
 
