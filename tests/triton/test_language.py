@@ -254,6 +254,8 @@ def copy_kernel(source, target):
 def test_no_number_stands_behind_the_end_of_a_descriptor(dtype: torch.dtype) -> None:
     x, y = torch.ones(16, 16).to(dtype), torch.zeros(16, 16).to(dtype)
     source = TensorDescriptor.from_tensor(x, [16, 16])
+    if not hasattr(source, "padding"):
+        pytest.skip("descriptors have no padding of their own before Triton 3.5")
     source.padding = "nan"
     copy_kernel[(1,)](source, TensorDescriptor.from_tensor(y, [16, 16]))
     assert y[:, :8].float().eq(1).all()

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from triton import __version__ as triton_version
-from triton import knobs
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
@@ -19,6 +17,7 @@ from heitu.kernels.triton.effects import shared_bytes, waits_for_others, written
 from heitu.kernels.triton.lowering.module import lower
 from heitu.kernels.triton.options import Options, options_from
 from heitu.kernels.triton.reader import read
+from heitu.kernels.triton.versions import METADATA, VERSION, fuses_products, run_passes
 
 
 @cache
@@ -59,7 +58,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
 
     def hash(self) -> str:
         """What tells this compiler from others: Triton keeps what one made for the next."""
-        return f"{triton_version}-{compilation.identity()}-{_own_sources()}"
+        return f"{VERSION}-{compilation.identity()}-{_own_sources()}"
 
     def get_target_name(self, options: Options) -> str:
         """As NVIDIA's backend calls its own, for kernels that ask."""
@@ -67,17 +66,12 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
 
     def parse_options(self, options: dict[str, Any]) -> Options:
         """The options of a launch."""
-        fusion = getattr(knobs.language, "fp_fusion_enabled", None)
-        asked = options.get("enable_fp_fusion")
-        chosen = (
-            (True if asked is None else asked) if fusion is None else fusion(True if asked is None else asked)
-        )
         return options_from(
             options,
             backend_name=self.target.backend,
             warp_size=self.target.warp_size,
             arch=str(self.target.arch),
-            enable_fp_fusion=chosen,
+            enable_fp_fusion=fuses_products(options.get("enable_fp_fusion")),
         )
 
     def pack_metadata(self, metadata: Any) -> tuple[int, int, int]:
@@ -120,10 +114,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         passes.ttir.add_triton_licm(manager)
         passes.common.add_symbol_dce(manager)
         passes.ttir.add_loop_unroll(manager)
-        try:
-            manager.run(module, "make_ttir")
-        except TypeError:  # before 3.5 a pipeline had no name
-            manager.run(module)
+        run_passes(manager, module, "make_ttir")
         return module
 
     @staticmethod
@@ -133,6 +124,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         program = lower(parsed, options.num_warps * options.warp_size)
         metadata["name"] = parsed.kernel.name
         metadata["shared"] = shared_bytes(parsed, options.num_warps)
+        metadata.update(METADATA)
         metadata["scratch_bytes"] = program.scratch_bytes
         metadata["waits_for_others"] = options.launch_cooperative_grid or waits_for_others(parsed)
         metadata["written"] = written(parsed.kernel)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from heitu.kernels.triton.versions import DESCRIPTOR_FLAGS
+
 FLOATS = {"fp16": "h", "bf16": "B", "fp32": "f", "f32": "f", "fp64": "d"}
 BEFORE_ARGUMENTS = 9
 
@@ -28,9 +30,9 @@ def _letter(kind: Any) -> str:
 
 
 def _descriptor(kind: str) -> str:
-    """A pointer, shape and strides, two flags, and shape and strides once more."""
+    """A pointer, shape and strides, flags, and shape and strides once more."""
     rank = _rank(kind)
-    return "p" + "i" * (2 * rank) + "ii" + "i" * (2 * rank)
+    return "p" + "i" * (2 * rank + DESCRIPTOR_FLAGS + 2 * rank)
 
 
 def _rank(kind: str) -> int:
@@ -69,4 +71,4 @@ def _unpacked(kind: Any, value: Any) -> Any:
         return value
     shape, strides = list(value.shape), list(value.strides)
     flags = [getattr(value, "padding", "zero") == "nan", bool(getattr(value, "round_f32_to_tf32", False))]
-    return (value.base, *shape, *strides, *map(int, flags), *shape, *strides)
+    return (value.base, *shape, *strides, *map(int, flags[:DESCRIPTOR_FLAGS]), *shape, *strides)
