@@ -6,6 +6,7 @@ programs and libraries that ask for it find what they know.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -90,7 +91,8 @@ def replace_backend(module: ModuleType) -> None:
 
         @classmethod
         def is_active(cls) -> bool:
-            return True
+            # Before 3.7 Triton knows no default, and takes exactly one that is active.
+            return os.environ.get("TRITON_DEFAULT_BACKEND") != "cpu"
 
         def get_current_target(self) -> GPUTarget:
             major, minor = cast(Any, self).get_device_capability()

@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 
 def run(tmp_path: Path, text: str, *words: str) -> str:
     """Runs a program under `heitu run`; returns what it printed, on stderr too where it is given words."""
@@ -186,3 +188,17 @@ def test_products_that_are_asked_of_cublas_through_triton(tmp_path: Path) -> Non
         torch.testing.assert_close(d, (2.5 * (a.float() @ b.float().T)).half(), rtol=2e-3, atol=1e-2)
         """,
     )
+
+
+def test_the_backend_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_DEFAULT_BACKEND", "cpu")
+    said = run(
+        tmp_path,
+        """
+        import torch, triton
+
+        torch.cuda.init()
+        print(triton.runtime.driver.active.get_current_target().backend)
+        """,
+    )
+    assert said.strip() == "cpu"
