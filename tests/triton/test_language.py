@@ -271,3 +271,87 @@ def test_what_programs_divide_by_in_order_to_choose_a_grid() -> None:
     kernel._init_handles()
     assert kernel.n_regs > 0
     assert kernel.metadata.shared == 32
+
+
+@triton.jit
+def parts_kernel(x, bias, out, n, first, M: tl.constexpr, K: tl.constexpr, B: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B) + first
+    ok = at < n
+    column, row = at % M, at // M
+    value = tl.load(x + at, mask=ok) + tl.load(bias + column, mask=ok) + row % K
+    value = tl.where(row < 3, value, -value)
+    tl.store(out + row + column * (n // M), value, mask=ok)
+
+
+@pytest.mark.parametrize("first", [0, 5])
+@pytest.mark.parametrize(
+    ("m", "k", "block", "rows"),
+    [(64, 16, 1024, 40), (768, 3, 1024, 5), (16, 7, 128, 10), (12, 5, 64, 10), (1024, 4, 256, 4)],
+)
+def test_parts_of_a_flat_number(m: int, k: int, block: int, rows: int, first: int) -> None:
+    x, bias = torch.randn(m * rows), torch.randn(m)
+    out = torch.zeros(m, rows)
+    parts_kernel[(triton.cdiv(m * rows, block),)](x, bias, out, m * rows, first, m, k, block)
+    row = torch.arange(rows)[:, None]
+    expected = x.view(rows, m) + bias + row % k
+    expected = torch.where(row < 3, expected, -expected).flatten()
+    expected[:first] = 0
+    torch.testing.assert_close(out, expected.view(rows, m).t())
+
+
+@triton.jit
+def columns_kernel(x, out, total, XB: tl.constexpr, RB: tl.constexpr):
+    at = tl.program_id(0) * XB + tl.arange(0, XB)[:, None]
+    inner = tl.arange(0, RB)[None, :]
+    sums = tl.full([XB, RB], 0, tl.float32)
+    for first in tl.range(0, 100, RB):
+        row = first + inner
+        place = at % 256 + 256 * row + 25600 * (at // 256)
+        value = tl.load(x + place, row < 100, other=0.0) * 2
+        sums = tl.where(row < 100, sums + value, sums)
+        tl.store(out + place, value, row < 100)
+    tl.store(total + at, tl.sum(sums, 1)[:, None])
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(16, 32), (64, 8), (512, 2), (1, 128)])
+def test_sums_of_columns(columns: int, rows: int) -> None:
+    x = torch.randn(2, 100, 256)
+    out, total = torch.empty_like(x), torch.empty(2, 256)
+    columns_kernel[(512 // columns,)](x, out, total, columns, rows)
+    assert torch.equal(out, x * 2)
+    torch.testing.assert_close(total, out.sum(1))
+
+
+@triton.jit
+def carried_kernel(x, out, turns, B: tl.constexpr):
+    at = tl.arange(0, B)
+    a = tl.load(x + at)
+    b = a + 1
+    both = a
+    same = b
+    for turn in range(turns):
+        kept = a
+        a = b
+        b = kept + b
+        both = b * 2
+        same = both
+        if turn == 1:
+            both = a
+    tl.store(out + at, a)
+    tl.store(out + B + at, b)
+    tl.store(out + 2 * B + at, both)
+    tl.store(out + 3 * B + at, same)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_what_loops_carry(turns: int) -> None:
+    x = torch.randn(32)
+    out = torch.empty(4, 32)
+    carried_kernel[(1,)](x, out, turns, 32)
+    a, b, both, same = x, x + 1, x, x + 1
+    for turn in range(turns):
+        a, b = b, a + b
+        both = same = b * 2
+        if turn == 1:
+            both = a
+    torch.testing.assert_close(out, torch.stack([a, b, both, same]))

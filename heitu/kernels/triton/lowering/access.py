@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heitu.kernels.triton.ir import Operation, Value
+from heitu.kernels.triton.lowering.ranges import QUOTIENTS, REMAINDERS, divisor
 from heitu.kernels.triton.lowering.representation import memory_bytes, memory_type
 from heitu.kernels.triton.lowering.shapes import Index, operands_at
 
@@ -110,14 +111,18 @@ class Access:
             return None
         name = operation.name
         if name == "tt.make_range":
-            inner = f"i{nest.depth}"
-            return Linear(1, str(operation.integer("start")), 0) if index[0].text == inner else None
+            if index[0] != nest.innermost:
+                return None
+            first = str(operation.integer("start"))
+            return Linear(1, first if nest.origin is None else f"({first} + {nest.origin})", nest.row_level)
         if name in THROUGH:
             return self.linear(*operands_at(operation, index)[0])
         return self._arithmetic(operation, index)
 
     def _arithmetic(self, operation: Operation, index: Index) -> Linear | None:
         name = operation.name
+        if name in (*REMAINDERS, *QUOTIENTS):
+            return self._part(operation, index)
         if name not in ("arith.addi", "arith.subi", "arith.muli", "tt.addptr"):
             return None
         if operation.result.type.element == "i1":
@@ -143,6 +148,20 @@ class Access:
             return Linear(_sum(first.step, scaled), f"({first.start} + {second.start} * {size})", level)
         sign = "+" if name == "arith.addi" else "-"
         return Linear(_sum(first.step, second.step, sign), f"({first.start} {sign} {second.start})", level)
+
+    def _part(self, operation: Operation, index: Index) -> Linear | None:
+        """A remainder or quotient of what counts within one period, or does not move."""
+        nest = self.nest
+        by = divisor(operation)
+        stretch = nest.scope.ranges.stretches.get(operation.result)
+        if by is None or stretch is None or not operation.result.type.is_tensor:
+            return None
+        line = self.linear(operation.operands[0], index)
+        if line is None or line.step not in (0, 1) or (line.step == 1 and stretch % nest.extents[-1]):
+            return None
+        if operation.name in REMAINDERS:
+            return Linear(line.step, f"({line.start} % {by})", line.level)
+        return Linear(0, f"({line.start} / {by})", line.level)
 
     def element(self, pointer: Value, index: Index) -> tuple[str, int]:
         """The C of what a pointer points to, as something that can be read and written."""
@@ -198,6 +217,9 @@ class Access:
         conditions: tuple[str, ...] = ()
         if predicate[0] == "u":
             conditions = (f"{left.start} >= 0", f"{right.start} >= 0")
+        if left.step == 0 and right.step == 0:
+            comparison = "<" if predicate[1:] == "lt" else "<="
+            return Bounds((*conditions, f"{left.start} {comparison} {right.start}"), (), not conditions)
         if left.step == 1 and right.step == 0:  # i + a < b
             high = f"({right.start} - {left.start}{' + 1' if predicate[1:] == 'le' else ''})"
             return Bounds(conditions, (high,), not conditions)

@@ -93,6 +93,10 @@ def loop(scope: Scope, operation: Operation, lower: Lower) -> None:
             spare = scope.fresh("spare")
             scope.write(f"{_kind(argument)}* {spare} = {swapped[argument]};")
             swapped[argument] = spare
+    inside = set(_walk(operation.regions[0]))
+    for argument, value in zip(carried, yielded, strict=True):
+        if argument in swapped and value.operation in inside:
+            scope.places.setdefault(value, swapped[argument])
     index = scope.fresh("i")
     cast = f"u{_kind(counter)}" if operation.attributes.get("unsigned") else _kind(counter)
     scope.names[counter] = index
@@ -128,8 +132,11 @@ def _next_turn(
     scalars = [(a, v) for a, v in zip(carried, yielded, strict=True) if not a.type.is_tensor and a is not v]
     tensors = [(a, v) for a, v in zip(carried, yielded, strict=True) if a in spare and a is not v]
     scope.materialize(dict.fromkeys(value for _, value in tensors))
+    # What was added to in place stays, and what was made in the free tile is there already.
+    tensors = [(a, v) for a, v in tensors if scope.tiles[v] != scope.tiles[a]]
     for argument, value in tensors:
-        _copy(scope, spare[argument], value)
+        if scope.tiles[value] != spare[argument]:
+            _copy(scope, spare[argument], value)
     for argument, _ in tensors:
         name, other = scope.tiles[argument], spare[argument]
         scope.write(f"{{ {_kind(argument)}* const t = {name}; {name} = {other}; {other} = t; }}")
@@ -228,8 +235,11 @@ def repetition(scope: Scope, operation: Operation, lower: Lower) -> None:
     }
     tensors = [(a, v) for a, v in zip(before.arguments, after.end.operands, strict=True) if a in spare]
     scope.materialize(dict.fromkeys(value for _, value in tensors))
+    # What was added to in place stays, and what was made in the free tile is there already.
+    tensors = [(a, v) for a, v in tensors if scope.tiles[v] != scope.tiles[a]]
     for argument, value in tensors:
-        _copy(scope, spare[argument], value)
+        if scope.tiles[value] != spare[argument]:
+            _copy(scope, spare[argument], value)
     for argument, _ in tensors:
         scope.write(
             f"memcpy({scope.tiles[argument]}, {spare[argument]}, "

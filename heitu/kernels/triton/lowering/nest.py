@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from heitu.kernels.triton.ir import Operation, Value
 from heitu.kernels.triton.lowering.access import Access, Bounds
 from heitu.kernels.triton.lowering.elementwise import expression
+from heitu.kernels.triton.lowering.ranges import QUOTIENTS, REMAINDERS
 from heitu.kernels.triton.lowering.representation import (
     UnsupportedError,
     from_memory,
@@ -50,8 +51,13 @@ class Nest:
         self.pragma = pragma
         axes = [axis for axis in (order if order is not None else range(len(shape))) if shape[axis] > 1]
         self.extents = [shape[axis] for axis in axes]
-        self.depth = len(axes)
         coordinates = {axis: Coordinate(f"i{level}", level) for level, axis in enumerate(axes, start=1)}
+        self.origin: str | None = None  # where the innermost loop begins on its axis, if not at 0
+        if axes:
+            self._split(axes[-1], coordinates)
+        self.depth = len(self.extents)
+        self.row_level = self.depth - 1 if self.origin is not None else 0
+        self.innermost = coordinates[axes[-1]] if axes else ZERO
         self.index: Index = tuple(coordinates.get(axis, ZERO) for axis in range(len(shape)))
         self.before: list[list[str]] = [[] for _ in range(self.depth + 1)]
         self.after: list[list[str]] = [[] for _ in range(self.depth + 1)]
@@ -61,6 +67,21 @@ class Nest:
         self.only_stores = False  # whether the roots are stores, all of them masked
         self.access = Access(self)
         self._known: dict[tuple[Value, Index], Element] = {}
+
+    def _split(self, axis: int, coordinates: dict[int, Coordinate]) -> None:
+        """Makes two loops of the innermost one where parts of its counter are asked for."""
+        extent = self.extents[-1]
+        strip = self.scope.ranges.strips.get(extent, extent)
+        if strip < extent:
+            level = len(self.extents)
+            self.extents[-1:] = [extent // strip, strip]
+            self.origin = f"i{level} * {strip}"
+            coordinates[axis] = Coordinate(f"({self.origin} + i{level + 1})", level + 1)
+
+    @property
+    def outside(self) -> int:
+        """The level outside of all loops over the innermost axis."""
+        return self.depth - (1 if self.origin is None else 2)
 
     # Statements
 
@@ -181,6 +202,11 @@ class Nest:
         parts = operands_at(operation, index, operation.results.index(value))
         if name in ("tt.splat", "tt.broadcast", "tt.expand_dims", "tt.trans", "tt.reshape", "tt.split"):
             return self.value(*parts[0])
+        if name in (*REMAINDERS, *QUOTIENTS) and self.access.depends(value, index):
+            line = self.access.linear(value, index)
+            if line is not None:
+                head = self.name(kind, f"({kind}){line.start}", line.level)
+                return (f"({kind})({head[0]} + i{self.depth})", self.depth) if line.step else head
         elements = [self.value(*part) for part in parts]
         level = max((each[1] for each in elements), default=0)
         texts = [each[0] for each in elements]

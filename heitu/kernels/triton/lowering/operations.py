@@ -103,13 +103,15 @@ def _accumulator(scope: Scope, operation: Operation, start: Value) -> str:
         and made.name == "arith.constant"
         and scope.splat(start).lstrip("(-").startswith(("0x0.0p", "(int32_t)0", "int32_t)0"))
     ):
-        target = scope.allocate(register_type(start.type), start.type.size)
+        target = scope.tile_for(operation.result)
         scope.write(f"memset({target}, 0, sizeof(*{target}) * {start.type.size});")
         return target
     if start.users == [operation] and (made is None or scope.is_waiting(made) or start in scope.tiles):
+        if start not in scope.tiles and operation.result in scope.places:
+            scope.places[start] = scope.places[operation.result]
         return scope.as_tile(start)
     source = scope.as_tile(start)
-    target = scope.allocate(register_type(start.type), start.type.size)
+    target = scope.tile_for(operation.result)
     scope.write(f"memcpy({target}, {source}, sizeof(*{target}) * {start.type.size});")
     return target
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heitu.kernels.triton.ir import Operation, Value
-from heitu.kernels.triton.lowering.representation import register_type
+from heitu.kernels.triton.lowering.ranges import REMAINDERS
 from heitu.kernels.triton.lowering.shapes import VIEWS, Coordinate, Index, operands_at
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Plan:
 
         for value in reversed(self.in_order):
             if value not in self.into and is_needed(value):
-                spilled[value] = self.scope.allocate(register_type(value.type), value.type.size)
+                spilled[value] = self.scope.tile_for(value)
         return spilled
 
 
@@ -196,4 +196,6 @@ def _step(scope: Scope, value: Value, index: Index, level: int) -> int | None:
         return 0 if not any(steps) else None
     if name in (*VIEWS, "tt.reshape", "arith.extsi", "arith.index_cast"):
         return steps[0]
+    if value in scope.ranges.stretches and steps[0] in (0, 1):
+        return steps[0] if name in REMAINDERS else 0
     return 0 if not any(steps) else None

@@ -99,7 +99,7 @@ def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation
     nest.spills = plan.spill()
     targets = [scope.place_for(result) for result in operation.results]
     is_tensor = operation.result.type.is_tensor
-    nest.statement(nest.depth - 1, f"{register_type(kind)} {total} = {_identity(only, kind)};")
+    nest.statement(nest.outside, f"{register_type(kind)} {total} = {_identity(only, kind)};")
     region = operation.regions[0]
 
     def root(nest: Nest) -> None:
@@ -113,7 +113,7 @@ def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation
         nest.statement(nest.depth, f"{total} = {made};")
 
     (target,) = _place(targets, nest.index, axis, shape, is_tensor)
-    nest.after[nest.depth - 1].append(f"{target} = {rounded(kind, total)};")
+    nest.after[nest.outside].append(f"{target} = {rounded(kind, total)};")
     nest.emit(root)
     scope.tiles.update(nest.spills)
 

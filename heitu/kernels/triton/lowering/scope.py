@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from heitu.kernels.triton.ir import Block, Function, Operation, Region, Value
 from heitu.kernels.triton.lowering.nest import Nest, splat_literal
 from heitu.kernels.triton.lowering.planning import Plan, best_order
+from heitu.kernels.triton.lowering.ranges import Ranges
 from heitu.kernels.triton.lowering.representation import register_type
 from heitu.kernels.triton.lowering.shapes import VIEWS, flat_index, is_cheap, is_lazy
 
@@ -44,7 +45,9 @@ class Scope:
         self.scratch_bytes = 0
         self.names: dict[Value, str] = {}
         self.tiles: dict[Value, str] = {}
+        self.places: dict[Value, str] = {}  # tiles that are kept free for what loops carry on
         self.shifted: dict[Value, Shifted] = {}
+        self.ranges = Ranges(function)
         self.labels: dict[str, tuple[Block, str]] = {}  # blocks that are jumped to, with their names in C
         self.done: set[Operation] = set()
         self.loads: list[Value] = []  # those that are not computed yet, in their order
@@ -97,11 +100,14 @@ class Scope:
         )
         return name
 
+    def tile_for(self, value: Value) -> str:
+        """Where a tensor's elements may be put: the tile that is kept free for it, or a new one."""
+        return self.places.get(value) or self.allocate(register_type(value.type), value.type.size)
+
     def new_tile(self, value: Value) -> str:
         """A tile for a tensor that is written now."""
-        name = self.allocate(register_type(value.type), value.type.size)
-        self.tiles[value] = name
-        return name
+        self.tiles[value] = self.tile_for(value)
+        return self.tiles[value]
 
     def place_for(self, value: Value) -> str:
         """Where a result is written now: a tile, or a variable."""
@@ -134,7 +140,7 @@ class Scope:
         plan = Plan(self, [(value, None) for value in group], set(), into=set(group))
         nest = Nest(self, shape, best_order(self, shape, group))
         nest.spills = plan.spill()
-        targets = {value: self.allocate(register_type(value.type), value.type.size) for value in group}
+        targets = {value: self.tile_for(value) for value in group}
 
         def fill(nest: Nest) -> None:
             for value, name in targets.items():
@@ -153,7 +159,7 @@ class Scope:
             return False
         for carried in self.shifted:
             self._cheap.setdefault(carried, frozenset())
-        return is_cheap(value, self._cheap)
+        return is_cheap(value, self._cheap, self.ranges.stretches)
 
     def beneath(self, value: Value) -> Iterable[Value]:
         """The tensors that have to be in tiles for the value to be cheap."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from heitu.kernels.triton.ir import Operation, Value
@@ -55,31 +56,38 @@ def is_lazy(operation: Operation) -> bool:
     return is_elementwise(operation) or name in VIEWS or name in OTHERS
 
 
-def is_cheap(value: Value, known: dict[Value, frozenset[Value] | None]) -> bool:
+def is_cheap(
+    value: Value, known: dict[Value, frozenset[Value] | None], counts: Container[Value] = ()
+) -> bool:
     """Whether few operations make the value, all of them cheap.
 
     Args:
         known: the tensors that each value is made of, as found so far; none: it is at hand; None: not cheap.
+        counts: what is cheap besides, whatever operation makes it.
     """
-    return _parts(value, known) is not None
+    return _parts(value, known, counts) is not None
 
 
-def _parts(value: Value, known: dict[Value, frozenset[Value] | None]) -> frozenset[Value] | None:
+def _parts(
+    value: Value, known: dict[Value, frozenset[Value] | None], counts: Container[Value]
+) -> frozenset[Value] | None:
     if value not in known:
-        known[value] = _find_parts(value, known)
+        known[value] = _find_parts(value, known, counts)
     return known[value]
 
 
-def _find_parts(value: Value, known: dict[Value, frozenset[Value] | None]) -> frozenset[Value] | None:
+def _find_parts(
+    value: Value, known: dict[Value, frozenset[Value] | None], counts: Container[Value]
+) -> frozenset[Value] | None:
     operation = value.operation
-    if operation is None or operation.name not in CHEAP:
+    if operation is None or (operation.name not in CHEAP and value not in counts):
         return None
     if not value.type.is_tensor:
         return frozenset()
     found = {value}
     for operand in operation.operands:
         if operand.type.is_tensor:
-            parts = _parts(operand, known)
+            parts = _parts(operand, known, counts)
             if parts is None:
                 return None
             found |= parts
