@@ -105,8 +105,9 @@ def loop(scope: Scope, operation: Operation, lower: Lower) -> None:
         f"({cast}){index} < ({cast}){scope.scalar(last)}; "
         f"{index} += {scope.scalar(step)}) {{"
     )
-    lower(block)
-    _next_turn(scope, carried, yielded, shifts, swapped)
+    with scope.perhaps():
+        lower(block)
+        _next_turn(scope, carried, yielded, shifts, swapped)
     scope.write("}")
     for result, argument in zip(operation.results, carried, strict=True):
         _same_as(scope, result, argument)
@@ -186,14 +187,15 @@ def condition(scope: Scope, operation: Operation, lower: Lower) -> None:
         (f"if ({scope.scalar(operation.operands[0])}) {{", "} else {"), operation.regions, strict=False
     ):
         scope.write(word)
-        lower(region.block)
-        values = region.block.end.operands
-        scope.materialize(dict.fromkeys(value for value in values if value.type.is_tensor))
-        for target, value in zip(targets, values, strict=True):
-            if value.type.is_tensor:
-                _copy(scope, target, value)
-            else:
-                scope.write(f"{target} = {scope.scalar(value)};")
+        with scope.perhaps():
+            lower(region.block)
+            values = region.block.end.operands
+            scope.materialize(dict.fromkeys(value for value in values if value.type.is_tensor))
+            for target, value in zip(targets, values, strict=True):
+                if value.type.is_tensor:
+                    _copy(scope, target, value)
+                else:
+                    scope.write(f"{target} = {scope.scalar(value)};")
     scope.write("}")
     for result, target in zip(operation.results, targets, strict=True):
         (scope.tiles if result.type.is_tensor else scope.names)[result] = target
@@ -218,6 +220,13 @@ def repetition(scope: Scope, operation: Operation, lower: Lower) -> None:
             scope.write(f"{_kind(result)} {name};")
             scope.names[result] = scope.names[inner] = name
     scope.write("for (;;) {")
+    with scope.perhaps():
+        _turn(scope, before, after, results, lower)
+    scope.write("}")
+
+
+def _turn(scope: Scope, before: Block, after: Block, results: list[Value], lower: Lower) -> None:
+    """One turn of an `scf.while`."""
     lower(before)
     test, *passed = before.end.operands
     scope.materialize(dict.fromkeys(value for value in passed if value.type.is_tensor))
@@ -251,7 +260,6 @@ def repetition(scope: Scope, operation: Operation, lower: Lower) -> None:
         scope.write(f"const {_kind(argument)} {name} = {scope.scalar(value)};")
     for name, (argument, _) in zip(names, scalars, strict=True):
         scope.write(f"{scope.names[argument]} = {name};")
-    scope.write("}")
 
 
 def branch(scope: Scope, operation: Operation) -> None:

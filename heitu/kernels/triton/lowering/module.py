@@ -117,7 +117,8 @@ class _Function:
         self.block(first)
         for block in others:
             scope.write(f"{scope.labels[block.label][1]}:;")
-            self.block(block)
+            with scope.perhaps(block):
+                self.block(block)
 
     def _arguments(self) -> None:
         scope = self.scope

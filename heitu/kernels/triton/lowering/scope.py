@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from heitu.kernels.triton.ir import Block, Function, Operation, Region, Value
@@ -126,6 +127,19 @@ class Scope:
         if value not in self.tiles:
             self.materialize([value])
         return self.tiles[value]
+
+    @contextmanager
+    def perhaps(self, block: Block | None = None) -> Iterator[None]:
+        """For what may not run: behind it, tiles that were filled in it are not to be relied on.
+
+        Args:
+            block: tensors that are made in it keep theirs, since only what it leads to can use them.
+        """
+        before = set(self.tiles)
+        yield
+        for value in [each for each in self.tiles if each not in before]:
+            if block is None or value.operation is None or value.operation.block is not block:
+                del self.tiles[value]
 
     def materialize(self, values: Iterable[Value]) -> None:
         """Computes tensors into tiles."""
