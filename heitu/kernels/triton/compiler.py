@@ -17,7 +17,7 @@ from heitu.kernels.triton.effects import shared_bytes, waits_for_others, written
 from heitu.kernels.triton.lowering.module import lower
 from heitu.kernels.triton.options import Options, options_from
 from heitu.kernels.triton.reader import read
-from heitu.kernels.triton.versions import METADATA, VERSION, fuses_products, run_passes
+from heitu.kernels.triton.versions import METADATA, VERSION, add_pointer_passes, fuses_products, run_passes
 
 
 @cache
@@ -106,7 +106,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         manager = ir.pass_manager(module.context)
         manager.enable_debug()
         passes.common.add_inliner(manager)
-        passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
+        add_pointer_passes(manager)
         passes.common.add_canonicalizer(manager)
         passes.ttir.add_combine(manager)
         passes.ttir.add_reorder_broadcast(manager)

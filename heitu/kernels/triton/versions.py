@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from triton import __version__, knobs
+from triton._C.libtriton import passes
 
 VERSION: str = __version__
 RELEASE = tuple(int(number) for number in VERSION.split(".")[:2])
@@ -13,6 +14,14 @@ RELEASE = tuple(int(number) for number in VERSION.split(".")[:2])
 DESCRIPTOR_FLAGS = 0 if RELEASE < (3, 5) else 1 if RELEASE < (3, 7) else 2
 # What a compiled kernel is read with besides what it says of itself.
 METADATA: dict[str, Any] = {"cluster_dims": (1, 1, 1)} if RELEASE < (3, 6) else {}
+
+
+def add_pointer_passes(manager: Any) -> None:
+    """Has descriptors become pointers, and block pointers, which there were until 3.8."""
+    rewrite = getattr(passes.ttir, "add_rewrite_tensor_pointer", None)
+    if rewrite is not None:
+        rewrite(manager)
+    passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
 
 
 def run_passes(manager: Any, module: Any, name: str) -> None:
