@@ -355,3 +355,20 @@ def test_what_loops_carry(turns: int) -> None:
         if turn == 1:
             both = a
     torch.testing.assert_close(out, torch.stack([a, b, both, same]))
+
+
+@triton.jit
+def kept_broadcast_kernel(x, out, other, N: tl.constexpr):
+    at = tl.arange(0, N)
+    value = tl.exp(tl.load(x + tl.arange(0, 1))).reshape([1, 1]).broadcast_to([N, 1]).reshape([N])
+    tl.store(out + at, value)
+    tl.store(other + at, value)
+
+
+def test_one_element_is_kept_as_many() -> None:
+    """What is the same for all elements is kept for a later use."""
+    x = torch.randn(1)
+    out, other = torch.empty(16), torch.empty(16)
+    kept_broadcast_kernel[(1,)](x, out, other, 16)
+    torch.testing.assert_close(out, torch.exp(x).expand(16))
+    torch.testing.assert_close(other, out)

@@ -167,10 +167,10 @@ class Nest:
             element = self._compute(value, index)
             self._known[key] = element
             if value in self.spills and index == self.index:
-                self.statement(
-                    element[1],
-                    f"{self.spills[value]}[{flat_index(index, value.type.shape).text}] = {element[0]};",
-                )
+                place = flat_index(index, value.type.shape)
+                # An element that is the same in all turns of a loop is kept in each of them.
+                level = max(element[1], place.level)
+                self.statement(level, f"{self.spills[value]}[{place.text}] = {element[0]};")
         return self._known[key]
 
     def _compute(self, value: Value, index: Index) -> Element:
