@@ -8,7 +8,8 @@ import enum
 class ExitCode(enum.IntEnum):
     """How a `heitu` command ends when it is Heitu, not the user's program, that failed.
 
-    A program that was started ends with its own code; these are only for what happens before it starts.
+    A program that was started ends with its own code; these are only for what happens before it starts, but
+    for the last.
     0, 1 and 2 have their usual meanings; the others leave alone the shell's 126 to 165.
     """
 
@@ -35,6 +36,7 @@ class ExitCode(enum.IntEnum):
     CHIP_CLOSED = 87  # a chip is present and its device files may not be opened
     DEVICES = 88  # two variables choose different devices, or name one that the chip cannot
     EMULATOR_MISSING = 89  # --plugin for a chip whose software there is no emulator of
+    KERNEL_DEFECTS = 90  # --check-kernels found defects in a program that itself ended with 0
 
 
 class HeituError(RuntimeError):

@@ -207,6 +207,9 @@ class Settings:
         parse_delay,
         "microseconds by which streams of the CANN emulator are late at most, at random; unset: 0",
     )
+    check_kernels = Setting(
+        "HEITU_CHECK_KERNELS", False, parse_flag, "1: judge each access of memory by a Triton kernel"
+    )
     dry = Setting("HEITU_DRY", False, parse_flag, "1: rehearse without the values of large tensors")
     cache_dir = Setting[Path | None](
         "HEITU_CACHE_DIR", None, parse_directory, "where the built core is kept; unset: the user's cache"

@@ -24,6 +24,7 @@ examples:
   heitu run -- torchrun --nproc-per-node 2 train.py
   heitu run --devices 2 -- accelerate launch --num_processes 2 train.py
   heitu run -- python -u train.py
+  heitu run --check-kernels script_with_triton_kernels.py
   heitu run --chip ascend-910b --report report.html train.py
   heitu run --chip ascend-910b --plugin train.py
 
@@ -54,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
         "--dry",
         action="store_true",
         help="rehearse without the values of large tensors: for programs too large for this machine",
+    )
+    made.add_argument(
+        "--check-kernels",
+        action="store_true",
+        help="judge each access of memory by a Triton kernel: bounds, memory that was never written, races",
     )
     chips = made.add_argument_group("chips")
     chips.add_argument(
@@ -108,6 +114,7 @@ def main(args: list[str]) -> int:
         asked.devices,
         asked.memory,
         dry=asked.dry,
+        check_kernels=asked.check_kernels,
         emulate=asked.emulate,
         plugin=asked.plugin,
         via=asked.via,
@@ -137,7 +144,7 @@ def main(args: list[str]) -> int:
 def check_chip_options(asked: argparse.Namespace, choice: Choice, options: argparse.ArgumentParser) -> None:
     """Refuses what only rehearsals and the emulated device know of."""
     assert choice.backing is not None
-    emulated = ("report", "strict", "allow", "no_record", "dry")
+    emulated = ("report", "strict", "allow", "no_record", "dry", "check_kernels")
     given = [word for word in emulated if getattr(asked, word)]
     if not choice.over_emulator:
         given += [word for word in ("devices", "memory") if getattr(asked, word) is not None]

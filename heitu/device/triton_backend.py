@@ -26,6 +26,10 @@ def patch(torch: Any, core: ModuleType) -> None:
         return torch.empty_strided(size, stride, dtype=dtype, device=cuda)
 
     replace(torch._C._dynamo.guards, "_empty_strided_cuda", empty_strided)
+    if settings.check_kernels:
+        from heitu.kernels.triton.checking import poison
+
+        poison.install()
     if "triton.backends" in sys.modules:
         replace_backend(sys.modules["triton.backends"])
 

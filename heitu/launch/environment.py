@@ -23,6 +23,7 @@ def apply(
     memory: int | None,
     *,
     dry: bool = False,
+    check_kernels: bool = False,
     emulate: bool = False,
     plugin: bool = False,
     via: str | None = None,
@@ -34,6 +35,7 @@ def apply(
         devices: number of emulated devices.
         memory: bytes of one device.
         dry: whether large tensors go without values; False leaves it as it is.
+        check_kernels: whether accesses of Triton kernels are judged; False leaves it as it is.
         emulate: whether chips that are present are left alone; False leaves it as it is.
         plugin: whether the maker's plugin runs over an emulator; False leaves it as it is.
         via: "vendor-shim", "plugin", or None, which leaves it as it is.
@@ -51,6 +53,8 @@ def apply(
         settings.memory = memory
     if dry:
         settings.dry = True
+    if check_kernels:
+        settings.check_kernels = True
     if emulate:
         settings.backing = EMULATED
     if plugin:

@@ -14,10 +14,12 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 
 from heitu.kernels.triton import compilation
 from heitu.kernels.triton.effects import shared_bytes, waits_for_others, written
+from heitu.kernels.triton.lowering.checked import instrument
 from heitu.kernels.triton.lowering.module import lower
 from heitu.kernels.triton.options import Options, options_from
 from heitu.kernels.triton.reader import read
 from heitu.kernels.triton.versions import METADATA, VERSION, add_pointer_passes, fuses_products, run_passes
+from heitu.settings import settings
 
 
 @cache
@@ -72,6 +74,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
             warp_size=self.target.warp_size,
             arch=str(self.target.arch),
             enable_fp_fusion=fuses_products(options.get("enable_fp_fusion")),
+            check=settings.check_kernels,
         )
 
     def pack_metadata(self, metadata: Any) -> tuple[int, int, int]:
@@ -121,6 +124,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
     def make_c(module: Any, metadata: dict[str, Any], options: Options) -> str:
         """Raises LoweringError for what a CPU has no way to do, with its place in the program."""
         parsed = read(str(module))
+        metadata["checked_sites"] = instrument(parsed) if options.check else []
         program = lower(parsed, options.num_warps * options.warp_size)
         metadata["name"] = parsed.kernel.name
         metadata["shared"] = shared_bytes(parsed, options.num_warps)

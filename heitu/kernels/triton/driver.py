@@ -13,7 +13,9 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
 from heitu.kernels.triton import compilation
+from heitu.kernels.triton.checking import poison
 from heitu.kernels.triton.signature import letters, unpacking
+from heitu.settings import settings
 
 # As H200's: what a program asks for in order to choose its blocks.
 SHARED_BYTES = 232448
@@ -22,6 +24,9 @@ MOST_THREADS_OF_A_BLOCK = 1024
 REGISTERS = 32
 # As many program instances run at the same time where they wait for each other, each on a thread.
 MOST_AT_ONCE = 132
+
+if settings.check_kernels:
+    poison.install()
 
 
 def threads() -> int:
@@ -115,6 +120,8 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        if settings.check_kernels:
+            poison.install()
         self.utils = Libraries()
         self.launcher_cls = self.launcher
 
@@ -132,14 +139,22 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         kinds = list(source.signature.values())
         constants = {key[0] for key in getattr(source, "constants", {}) if len(key) == 1}
         kinds = ["constexpr" if number in constants else kind for number, kind in enumerate(kinds)]
+        sites = metadata.checked_sites
+        at_once = MOST_AT_ONCE if metadata.waits_for_others else 1 if sites else threads()
         launcher = compilation.runtime().Launcher(
             letters(kinds),
             metadata.scratch_bytes,
-            MOST_AT_ONCE if metadata.waits_for_others else threads(),
+            at_once,
             self.device_only,
             *self.recording(metadata.written),
         )
-        return unpacking(launcher, kinds)
+        launch = unpacking(launcher, kinds)
+        if not sites:
+            return launch
+        from heitu.kernels.triton.checking.launch import Checked
+
+        names = [str(name) for name in source.signature]
+        return Checked(launch, metadata.name, kinds, names, sites, metadata.waits_for_others)
 
     def recording(self, written: list[int]) -> tuple[Callable[..., Any], ...]:
         """What says whether launches are recorded now, and what is then called.

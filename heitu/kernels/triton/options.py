@@ -15,6 +15,7 @@ class Options:
 
     Args:
         enable_fp_fusion: whether a product and a sum may be rounded once.
+        check: whether each access of memory is judged (HEITU_CHECK_KERNELS).
         debug: whether `tl.device_assert` is looked at, and whole numbers that overflow are reported.
     """
 
@@ -46,6 +47,7 @@ class Options:
     instrumentation_mode: str = ""
     fpsan_homomorphic_casts: bool = False
     min_shared_mem: int | None = None
+    check: bool = False
 
     def __post_init__(self) -> None:
         if self.num_warps <= 0 or self.num_warps & (self.num_warps - 1):

@@ -52,7 +52,7 @@ def unpacking(launcher: Callable[..., None], kinds: Sequence[Any]) -> Callable[.
 
     def launch(*arguments: Any) -> None:
         given = arguments[BEFORE_ARGUMENTS:]
-        flat = [_unpacked(kind, value) for kind, value in zip(kinds, given, strict=False)]
+        flat = [unpacked(kind, value) for kind, value in zip(kinds, given, strict=False)]
         launcher(*arguments[:BEFORE_ARGUMENTS], *flat)
 
     return launch
@@ -64,9 +64,10 @@ def _holds_descriptor(kind: Any) -> bool:
     return isinstance(kind, str) and kind.startswith("tensordesc")
 
 
-def _unpacked(kind: Any, value: Any) -> Any:
+def unpacked(kind: Any, value: Any) -> Any:
+    """An argument, descriptors in it as the numbers that they consist of, the pointer first."""
     if isinstance(kind, (tuple, list)):
-        return tuple(_unpacked(each, item) for each, item in zip(kind, value, strict=False))
+        return tuple(unpacked(each, item) for each, item in zip(kind, value, strict=False))
     if not _holds_descriptor(kind):
         return value
     shape, strides = list(value.shape), list(value.strides)

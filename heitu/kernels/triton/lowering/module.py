@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from heitu.kernels.triton.ir import Block, Function, Module, Operation, Region, Type
-from heitu.kernels.triton.lowering import control
+from heitu.kernels.triton.lowering import checked, control
 from heitu.kernels.triton.lowering.calls import CONTEXT, argument_values, call, signature
 from heitu.kernels.triton.lowering.elementwise import expression, is_elementwise
 from heitu.kernels.triton.lowering.nest import Nest
@@ -22,7 +22,13 @@ from heitu.kernels.triton.lowering.shapes import ZERO
 
 AXES = {"x": 0, "y": 1, "z": 2}
 # What says something to compilers for GPUs only.
-HINTS = ("llvm.intr.assume", "ttg.local_barrier", "ttg.warp_specialize.partitions")
+HINTS = (
+    "llvm.intr.assume",
+    "ttg.local_barrier",
+    "ttg.warp_specialize.partitions",
+    "tt.grid_dependency_wait",  # the launch before has ended by then
+    "tt.grid_dependency_launch_dependents",
+)
 ENDS = (
     "scf.yield",
     "scf.condition",
@@ -69,12 +75,11 @@ def lower(module: Module, threads: int = 128) -> Program:
     depth = {name: each.scope.scratch_bytes for name, each in lowered.items()}
     total = _deepest(module, module.kernel.name, depth, ())
     parts = ['#include "heitu_kernel.h"']
-    if any(
-        operation.name == "tt.extern_elementwise"
-        for function in module.functions.values()
-        for operation in function.walk()
-    ):
+    names = {each.name for function in module.functions.values() for each in function.walk()}
+    if "tt.extern_elementwise" in names:
         parts.append('#include "heitu_libdevice.h"')
+    if checked.ENTER in names:
+        parts.append('#include "heitu_check.h"')
     parts += [f"{signature(function)};" for function in others]
     for function in others:
         parts += [signature(function), *lowered[function.name].body()]
@@ -160,6 +165,8 @@ class _Function:
                 scope.loads.append(operation.result)
         elif name in ROOTS:
             ROOTS[name](scope, operation)
+        elif name in checked.ROOTS:
+            checked.ROOTS[name](scope, operation)
         elif name == "scf.for":
             control.loop(scope, operation, self.block)
         elif name == "scf.if":

@@ -1,0 +1,1 @@
+"""Kernels in their checked form: what a launch is judged by, and what is said of it."""

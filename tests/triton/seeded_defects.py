@@ -1,0 +1,580 @@
+"""Kernels with one defect each, and the same kernels without it.
+
+`python -m tests.triton.seeded_defects` runs each of them both ways and prints what was found, as JSON. The
+line at which a defect has to be found ends with the word "here".
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from heitu.kernels.triton.checking import report
+from heitu.kernels.triton.checking.library import Kind
+
+CASES: dict[str, tuple[Kind, Callable[[bool], None]]] = {}
+
+
+def case(kind: Kind) -> Callable[[Callable[[bool], None]], Callable[[bool], None]]:
+    """Registers a function that launches a kernel with or without its defect, which is of this kind."""
+
+    def register(run: Callable[[bool], None]) -> Callable[[bool], None]:
+        CASES[run.__name__] = kind, run
+        return run
+
+    return register
+
+
+# Out of bounds
+
+
+@triton.jit
+def _copy_kernel(x, out, n, limit, B: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.load(x + at, mask=at < limit)  # here
+    tl.store(out + at, value, mask=at < n)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def off_by_one(wrong: bool) -> None:
+    x, out = torch.randn(1000), torch.empty(1000)
+    _copy_kernel[(8,)](x, out, 1000, 1001 if wrong else 1000, 128)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def mask_of_padded_size(wrong: bool) -> None:
+    x, out = torch.randn(1000), torch.empty(1000)
+    _copy_kernel[(8,)](x, out, 1000, 1024 if wrong else 1000, 128)
+
+
+@triton.jit
+def _load_mask_kernel(x, out, n, B: tl.constexpr, WRONG: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.zeros((B,), tl.float32)
+    if WRONG:
+        value += tl.load(x + at)  # here
+    else:
+        value += tl.load(x + at, mask=at < n)
+    tl.store(out + at, value, mask=at < n)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def load_without_mask(wrong: bool) -> None:
+    _load_mask_kernel[(3,)](torch.randn(257), torch.empty(257), 257, 128, wrong)
+
+
+@triton.jit
+def _store_mask_kernel(x, out, n, B: tl.constexpr, WRONG: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.load(x + at, mask=at < n, other=0.0)
+    if WRONG:
+        tl.store(out + at, value)  # here
+    else:
+        tl.store(out + at, value, mask=at < n)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def store_without_mask(wrong: bool) -> None:
+    x = torch.randn(200, dtype=torch.float16)
+    _store_mask_kernel[(2,)](x, torch.empty_like(x), 200, 128, wrong)
+
+
+@triton.jit
+def _rows_kernel(x, out, columns, stride, B: tl.constexpr):
+    row = tl.program_id(0)
+    at = tl.arange(0, B)
+    value = tl.load(x + row * stride + at, mask=at < columns, other=0.0)  # here
+    tl.store(out + row, tl.sum(value, 0))
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def wrong_stride(wrong: bool) -> None:
+    _rows_kernel[(16,)](torch.randn(16, 50), torch.empty(16), 50, 51 if wrong else 50, 64)
+
+
+@triton.jit
+def _difference_kernel(x, out, n, B: tl.constexpr, WRONG: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    first = 0 if WRONG else 1
+    before = tl.load(x + at - 1, mask=(at >= first) & (at < n), other=0.0)  # here
+    tl.store(out + at, tl.load(x + at, mask=at < n, other=0.0) - before, mask=at < n)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def negative_offset(wrong: bool) -> None:
+    _difference_kernel[(2,)](torch.randn(100), torch.empty(100), 100, 64, wrong)
+
+
+@triton.jit
+def _transpose_kernel(x, out, M, N, B: tl.constexpr, WRONG: tl.constexpr):
+    rows = tl.program_id(0) * B + tl.arange(0, B)[:, None]
+    columns = tl.program_id(1) * B + tl.arange(0, B)[None, :]
+    inside = (rows < M) & (columns < N)
+    value = tl.load(x + rows * N + columns, mask=inside)
+    if WRONG:
+        inside = (rows < N) & (columns < M)
+        value = tl.load(x + rows * N + columns, mask=inside)  # here
+        tl.store(out + columns * M + rows, value, mask=(rows < M) & (columns < N))
+    else:
+        tl.store(out + columns * M + rows, value, mask=inside)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def extents_exchanged(wrong: bool) -> None:
+    _transpose_kernel[(3, 3)](torch.randn(20, 40), torch.empty(40, 20), 20, 40, 16, wrong)
+
+
+@triton.jit
+def _histogram_kernel(x, bins, n, width, B: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.load(x + at, mask=at < n, other=0)
+    tl.atomic_add(bins + value // width, 1, mask=at < n)  # here
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def atomic_past_the_bins(wrong: bool) -> None:
+    x = torch.arange(101 if wrong else 100, dtype=torch.int32)
+    bins = torch.zeros(10, dtype=torch.int32)
+    _histogram_kernel[(2,)](x, bins, x.numel(), 10, 64)
+    assert bins.sum() == 100
+
+
+@triton.jit
+def _gather_kernel(table, indices, out, n, B: tl.constexpr):
+    at = tl.arange(0, B)
+    index = tl.load(indices + at, mask=at < n, other=0)
+    tl.store(out + at, tl.load(table + index, mask=at < n), mask=at < n)  # here
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def gather_of_a_bad_index(wrong: bool) -> None:
+    indices = torch.tensor([0, 3, 9, 10 if wrong else 5])
+    _gather_kernel[(1,)](torch.randn(10), indices, torch.empty(4), 4, 8)
+
+
+@triton.jit
+def _wide_kernel(x, out, stride, WRONG: tl.constexpr):
+    row = tl.program_id(0)
+    if not WRONG:
+        row = row.to(tl.int64)
+    at = row * stride >> 24
+    tl.store(out + row, tl.load(x + at))  # here
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def offset_that_wraps(wrong: bool) -> None:
+    _wide_kernel[(4,)](torch.randn(256), torch.empty(4), 1 << 30, wrong)
+
+
+@triton.jit
+def _descriptor_kernel(x, out, n, rows, B: tl.constexpr):
+    block = tl.make_tensor_descriptor(x, shape=[rows, n], strides=[n, 1], block_shape=[4, B])
+    value = block.load([tl.program_id(0) * 4, 0])  # here
+    at = tl.program_id(0) * 4 + tl.arange(0, 4)
+    tl.store(out + at, tl.sum(value, 1), mask=at < 10)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def descriptor_of_another_shape(wrong: bool) -> None:
+    triton.set_allocator(lambda size, align, stream: torch.empty(size, dtype=torch.int8))
+    _descriptor_kernel[(3,)](torch.randn(10, 16), torch.empty(10), 16, 12 if wrong else 10, 16)
+
+
+@triton.jit
+def _product_kernel(a, b, c, K, B: tl.constexpr, WRONG: tl.constexpr):
+    rows, columns, inner = tl.arange(0, B)[:, None], tl.arange(0, B)[None, :], tl.arange(0, B)
+    total = tl.zeros((B, B), tl.float32)
+    left, right = a + rows * K + inner[None, :], b + inner[:, None] * B + columns
+    for k in range(0, K, B):
+        limit = K if WRONG else K - k
+        x = tl.load(left, mask=inner[None, :] < K - k, other=0.0)
+        y = tl.load(right, mask=inner[:, None] < limit, other=0.0)  # here
+        total = tl.dot(x, y, total)
+        left += B
+        right += B * B
+    tl.store(c + rows * B + columns, total)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def operand_past_k(wrong: bool) -> None:
+    _product_kernel[(1,)](torch.randn(16, 40), torch.randn(40, 16), torch.empty(16, 16), 40, 16, wrong)
+
+
+@triton.jit
+def _turns_kernel(x, out, n, B: tl.constexpr, WRONG: tl.constexpr):
+    at = x + tl.arange(0, B)
+    total = tl.zeros((B,), tl.float32)
+    for _ in range(n + 1 if WRONG else n):
+        total += tl.load(at)  # here
+        at += B
+    tl.store(out + tl.arange(0, B), total)
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def one_turn_too_many(wrong: bool) -> None:
+    _turns_kernel[(1,)](torch.randn(64), torch.empty(16), 4, 16, wrong)
+
+
+@triton.jit(noinline=True)
+def _element(x, at):
+    return tl.load(x + at)  # here
+
+
+@triton.jit
+def _call_kernel(x, out, past):
+    tl.store(out + tl.program_id(0), _element(x, tl.program_id(0) + past))
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def in_a_function_that_is_called(wrong: bool) -> None:
+    _call_kernel[(8,)](torch.randn(8), torch.empty(8), int(wrong))
+
+
+@triton.jit
+def _words_kernel(x, out, B: tl.constexpr, COUNT: tl.constexpr):
+    words = x.to(tl.pointer_type(tl.int32))
+    at = tl.arange(0, B)
+    tl.store(out + at, tl.load(words + at, mask=at < COUNT, other=0), mask=at < COUNT)  # here
+
+
+@case(Kind.OUT_OF_BOUNDS)
+def element_across_the_end(wrong: bool) -> None:
+    x, out = torch.zeros(5, dtype=torch.int16), torch.empty(4, dtype=torch.int32)
+    _words_kernel[(1,)](x, out, 4, 3 if wrong else 2)
+
+
+@triton.jit
+def _slice_kernel(x, out, rows, columns, stride, B: tl.constexpr, WRONG: tl.constexpr):
+    row, at = tl.program_id(0), tl.arange(0, B)
+    last = columns + 1 if WRONG else columns
+    value = tl.load(x + row * stride + at, mask=at < last, other=0.0)  # here
+    tl.store(out + row, tl.sum(value, 0))
+
+
+@case(Kind.OUTSIDE_OF_VIEW)
+def past_a_slice(wrong: bool) -> None:
+    whole = torch.randn(8, 32)
+    _slice_kernel[(8,)](whole[:, :20], torch.empty(8), 8, 20, 32, 32, wrong)
+
+
+# Memory that was never written
+
+
+@triton.jit
+def _add_kernel(x, out, n, B: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.load(x + at, mask=at < n, other=0.0)
+    tl.atomic_add(out + at % 16, value, mask=at < n)  # here
+
+
+@case(Kind.UNINITIALISED)
+def accumulator_without_a_start(wrong: bool) -> None:
+    out = torch.empty(16) if wrong else torch.zeros(16)
+    _add_kernel[(4,)](torch.randn(200), out, 200, 64)
+
+
+@triton.jit
+def _fill_kernel(out, n, B: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    tl.store(out + at, 1.0, mask=at < n)
+
+
+@triton.jit
+def _sum_kernel(x, out, n, B: tl.constexpr):
+    at = tl.arange(0, B)
+    tl.store(out, tl.sum(tl.load(x + at, mask=at < n, other=0.0), 0))  # here
+
+
+@case(Kind.UNINITIALISED)
+def written_in_part(wrong: bool) -> None:
+    buffer, out = torch.empty(100), torch.zeros(1)
+    _fill_kernel[(2,)](buffer, 90 if wrong else 100, 64)
+    _sum_kernel[(1,)](buffer, out, 100, 128)
+
+
+@case(Kind.UNINITIALISED)
+def halves_never_written(wrong: bool) -> None:
+    buffer, out = torch.randn(4).new_empty(64, dtype=torch.bfloat16), torch.zeros(1)
+    if not wrong:
+        buffer.copy_(torch.randn(64))  # by an operator, not by a kernel
+    _sum_kernel[(1,)](buffer, out, 64, 64)
+
+
+# Races
+
+
+@triton.jit
+def _split_kernel(a, b, c, K, PART: tl.constexpr, B: tl.constexpr, WRONG: tl.constexpr):
+    first = tl.program_id(0) * PART
+    rows, columns, inner = tl.arange(0, B)[:, None], tl.arange(0, B)[None, :], first + tl.arange(0, PART)
+    x = tl.load(a + rows * K + inner[None, :])
+    y = tl.load(b + inner[:, None] * B + columns)
+    place = c + rows * B + columns
+    if WRONG:
+        tl.store(place, tl.load(place) + tl.dot(x, y))  # here
+    else:
+        tl.atomic_add(place, tl.dot(x, y))
+
+
+@case(Kind.RACE)
+def split_k_without_atomics(wrong: bool) -> None:
+    a, b, c = torch.randn(16, 64), torch.randn(64, 16), torch.zeros(16, 16)
+    _split_kernel[(4,)](a, b, c, 64, 16, 16, wrong)
+
+
+@triton.jit
+def _halo_kernel(out, n, B: tl.constexpr, WRONG: tl.constexpr):
+    here = tl.program_id(0)
+    at = here * B + tl.arange(0, B)
+    tl.store(out + at, here.to(tl.float32) + tl.zeros((B,), tl.float32), mask=at < n)  # here
+    if WRONG:
+        tl.store(out + here * B + B, -1.0, mask=here * B + B < n)
+
+
+@case(Kind.RACE)
+def halo_of_the_neighbour(wrong: bool) -> None:
+    _halo_kernel[(4,)](torch.zeros(64), 64, 16, wrong)
+
+
+@triton.jit
+def _total_kernel(x, out, n, B: tl.constexpr, WRONG: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    total = tl.sum(tl.load(x + at, mask=at < n, other=0.0), 0)
+    if WRONG:
+        tl.store(out, total)  # here
+    else:
+        tl.atomic_add(out, total)
+
+
+@case(Kind.RACE)
+def total_without_atomics(wrong: bool) -> None:
+    _total_kernel[(4,)](torch.randn(200), torch.zeros(1), 200, 64, wrong)
+
+
+@triton.jit
+def _scan_kernel(x, out, ends, B: tl.constexpr, WRONG: tl.constexpr):
+    here = tl.program_id(0)
+    at = here * B + tl.arange(0, B)
+    sums = tl.cumsum(tl.load(x + at), 0)
+    if WRONG:
+        start = tl.load(ends + here - 1, mask=here > 0, other=0.0)  # here
+        sums += start
+    tl.store(ends + here, tl.max(sums, 0))
+    tl.store(out + at, sums)
+
+
+@case(Kind.RACE)
+def scan_across_blocks(wrong: bool) -> None:
+    _scan_kernel[(4,)](torch.rand(64), torch.empty(64), torch.zeros(4), 16, wrong)
+
+
+@triton.jit
+def _mixed_kernel(out, WRONG: tl.constexpr):
+    if WRONG and tl.program_id(0) == 0:
+        tl.store(out, 100)
+    tl.atomic_add(out, 1)  # here
+
+
+@case(Kind.RACE)
+def atomic_and_plain(wrong: bool) -> None:
+    _mixed_kernel[(4,)](torch.zeros(1, dtype=torch.int32), wrong)
+
+
+@triton.jit
+def _overlap_kernel(out, n, STEP: tl.constexpr, B: tl.constexpr):
+    at = tl.program_id(0) * STEP + tl.arange(0, B)
+    tl.store(out + at, tl.program_id(0), mask=at < n)  # here
+
+
+@case(Kind.RACE)
+def tiles_that_overlap(wrong: bool) -> None:
+    _overlap_kernel[(4,)](torch.empty(64, dtype=torch.int8), 64, 15 if wrong else 16, 16)
+
+
+@triton.jit
+def _shift_kernel(x, out, n, B: tl.constexpr):
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.load(x + at + 1, mask=at + 1 < n, other=0.0)
+    tl.store(out + at, value, mask=at < n)  # here
+
+
+@case(Kind.RACE)
+def shift_in_place(wrong: bool) -> None:
+    x = torch.randn(64)
+    _shift_kernel[(4,)](x, x if wrong else torch.empty(64), 64, 16)
+
+
+@triton.jit
+def _lock_kernel(row, locks, B: tl.constexpr, LOCKS: tl.constexpr, TAKEN: tl.constexpr, GIVEN: tl.constexpr):
+    lock = locks + tl.program_id(0) % LOCKS
+    while tl.atomic_cas(lock, 0, 1, sem=TAKEN) == 1:
+        pass
+    at = row + tl.arange(0, B)
+    tl.store(at, tl.load(at) + 1.0)  # here
+    tl.debug_barrier()
+    tl.atomic_xchg(lock, 0, sem=GIVEN)
+
+
+@case(Kind.RACE)
+def two_locks_for_one_row(wrong: bool) -> None:
+    row, locks = torch.zeros(32), torch.zeros(2, dtype=torch.int32)
+    _lock_kernel[(6,)](row, locks, 32, 2 if wrong else 1, "acquire", "release")
+    assert wrong or bool((row == 6).all())
+
+
+@case(Kind.RACE)
+def lock_taken_without_acquiring(wrong: bool) -> None:
+    row, locks = torch.zeros(32), torch.zeros(1, dtype=torch.int32)
+    _lock_kernel[(6,)](row, locks, 32, 1, "relaxed" if wrong else "acq_rel", "acq_rel")
+
+
+@case(Kind.RACE)
+def lock_given_without_releasing(wrong: bool) -> None:
+    row, locks = torch.zeros(32), torch.zeros(1, dtype=torch.int32)
+    _lock_kernel[(6,)](row, locks, 32, 1, "acquire", "relaxed" if wrong else "release")
+
+
+@triton.jit
+def _last_kernel(x, parts, counter, out, N: tl.constexpr, B: tl.constexpr, WRONG: tl.constexpr):
+    here = tl.program_id(0)
+    tl.store(parts + here, tl.sum(tl.load(x + here * B + tl.arange(0, B)), 0))  # here
+    before = tl.atomic_add(counter, 1)
+    if before >= (0 if WRONG else N - 1):
+        total = tl.sum(tl.load(parts + tl.arange(0, N)), 0)
+        tl.store(out + here, total)
+
+
+@case(Kind.RACE)
+def last_one_sums_without_a_test(wrong: bool) -> None:
+    parts, counter = torch.zeros(4), torch.zeros(1, dtype=torch.int32)
+    _last_kernel[(4,)](torch.randn(64), parts, counter, torch.zeros(4), 4, 16, wrong)
+
+
+# Launches in which nothing is wrong.
+
+
+@triton.jit
+def _same_kernel(out, B: tl.constexpr):
+    tl.store(out + tl.arange(0, B), 7)
+
+
+def all_store_the_same() -> None:
+    _same_kernel[(4,)](torch.zeros(16, dtype=torch.int16), 16)
+
+
+@triton.jit
+def _pointers_kernel(addresses, out, B: tl.constexpr):
+    x = tl.load(addresses + tl.program_id(0)).to(tl.pointer_type(tl.float32))
+    at = tl.arange(0, B)
+    tl.store(out + tl.program_id(0) * B + at, tl.load(x + at))
+
+
+def addresses_in_a_tensor() -> None:
+    x = [torch.randn(16) for _ in range(3)]
+    out = torch.empty(3, 16)
+    _pointers_kernel[(3,)](torch.tensor([each.data_ptr() for each in x]), out, 16)
+    assert torch.equal(out, torch.stack(x))
+
+
+@triton.jit
+def _heads_kernel(q, k, out, stride, B: tl.constexpr):
+    row, at = tl.program_id(0), tl.arange(0, B)
+    tl.store(out + row * B + at, tl.load(q + row * stride + at) + tl.load(k + row * stride + at))
+
+
+def parts_of_one_tensor() -> None:
+    whole = torch.randn(8, 3, 16)
+    out = torch.empty(8, 16)
+    _heads_kernel[(8,)](whole[:, 0], whole[:, 2], out, whole.stride(0), 16)
+    assert torch.equal(out, whole[:, 0] + whole[:, 2])
+
+
+@triton.jit
+def _third_kernel(q, k, out, stride, B: tl.constexpr):
+    row, at = tl.program_id(0), tl.arange(0, B)
+    tl.store(out + row * B + at, tl.load(q + row * stride + 2 * B + at))
+
+
+def reached_through_another_argument() -> None:
+    whole = torch.randn(8, 3, 16)
+    out = torch.empty(8, 16)
+    _third_kernel[(8,)](whole[:, 0], whole[:, 2], out, whole.stride(0), 16)
+    assert torch.equal(out, whole[:, 2])
+
+
+@triton.jit
+def _kept_kernel(x):
+    tl.store(x, tl.load(x))
+
+
+def all_store_what_they_read() -> None:
+    _kept_kernel[(4,)](torch.ones(1))
+
+
+@triton.jit
+def _flag_kernel(flag, payload, out):
+    if tl.program_id(0) == 0:
+        tl.atomic_poll(flag, 1, sem="acquire")
+        tl.store(out, tl.load(payload))
+    else:
+        tl.store(payload, 42)
+        tl.atomic_xchg(flag, 1, sem="release")
+
+
+def one_waits_for_the_other() -> None:
+    flag, payload, out = (torch.zeros(1, dtype=torch.int32) for _ in range(3))
+    _flag_kernel[(2,)](flag, payload, out)
+    assert out.item() == 42
+
+
+@triton.jit
+def _bytes_kernel(out):
+    tl.store(out + tl.program_id(0), tl.program_id(0))
+
+
+def neighbouring_bytes() -> None:
+    _bytes_kernel[(9,)](torch.zeros(9, dtype=torch.int8))
+
+
+RIGHT = (
+    all_store_the_same,
+    neighbouring_bytes,
+    all_store_what_they_read,
+    one_waits_for_the_other,
+    addresses_in_a_tensor,
+    parts_of_one_tensor,
+    reached_through_another_argument,
+)
+
+
+def _found() -> list[dict[str, Any]]:
+    made = [
+        {"kind": each.kind.name, "place": each.place, "text": each.text, "program": each.program,
+         "element": each.element, "argument": each.argument, "count": each.count}
+        for each in report.found()
+    ]  # fmt: skip
+    report.forget()
+    return made
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    results: dict[str, Any] = {}
+    for name, (_, run) in CASES.items():
+        for wrong in (True, False):
+            run(wrong)
+            results[f"{name} {'wrong' if wrong else 'right'}"] = _found()
+    for each in RIGHT:
+        each()
+        results[each.__name__] = _found()
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
