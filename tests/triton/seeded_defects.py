@@ -546,7 +546,7 @@ RIGHT = (
     all_store_the_same,
     neighbouring_bytes,
     all_store_what_they_read,
-    one_waits_for_the_other,
+    *([one_waits_for_the_other] if hasattr(tl, "atomic_poll") else []),  # Triton 3.9 and later
     addresses_in_a_tensor,
     parts_of_one_tensor,
     reached_through_another_argument,
