@@ -149,6 +149,62 @@ def test_trees_of_graphs_of_torch_compile(tmp_path: Path) -> None:
     )
 
 
+def test_flex_attention(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+        import torch
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(1, 2, 256, 64, device="cuda", requires_grad=True) for _ in range(3))
+        mask = create_block_mask(lambda b, h, q, k: q >= k, 1, 2, 256, 256, device="cuda")
+        options = {"score_mod": lambda score, b, h, q, k: score + (q - k) * 0.01, "block_mask": mask}
+        results = []
+        for attention in (torch.compile(flex_attention), flex_attention):
+            out = attention(q, k, v, **options)
+            results.append((out, *torch.autograd.grad(out.square().sum(), (q, k, v))))
+        for ours, theirs in zip(*results):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        """,
+    )
+
+
+def test_a_programs_kernel_in_a_compiled_graph(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+        import torch, triton, triton.language as tl
+
+        @triton.jit
+        def add_kernel(x, y, out, n, B: tl.constexpr):
+            at = tl.program_id(0) * B + tl.arange(0, B)
+            tl.store(out + at, tl.load(x + at, mask=at < n) + tl.load(y + at, mask=at < n), mask=at < n)
+
+        @torch.compile(fullgraph=True)
+        def compiled(x, y):
+            out = torch.empty_like(x)
+            add_kernel[(triton.cdiv(x.numel(), 64),)](x.sin(), y, out, x.numel(), 64)
+            return out.cos()
+
+        @torch.library.triton_op("mine::add", mutates_args={})
+        def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            out = torch.empty_like(x)
+            grid = (triton.cdiv(x.numel(), 64),)
+            torch.library.wrap_triton(add_kernel)[grid](x, y, out, x.numel(), 64)
+            return out
+
+        add.register_autograd(lambda ctx, gradient: (gradient, gradient))
+        x, y = torch.randn(100, device="cuda"), torch.randn(100, device="cuda")
+        torch.testing.assert_close(compiled(x, y), (x.sin() + y).cos())
+        torch.testing.assert_close(add(x, y), x + y)
+        x.requires_grad_()
+        torch.compile(lambda x, y: add(x.sin(), y).sum(), fullgraph=True)(x, y).backward()
+        torch.testing.assert_close(x.grad, x.cos())
+        """,
+    )
+
+
 def test_a_tensor_of_the_cpu_is_refused(tmp_path: Path) -> None:
     run(
         tmp_path,
