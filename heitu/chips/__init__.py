@@ -5,7 +5,14 @@
 
 from heitu.chips.catalogue import aliases, load, names
 from heitu.chips.facts import Fact, Kind
-from heitu.chips.operators import OperatorList, default_classes, dtype_statements, operator_list
+from heitu.chips.operators import (
+    OperatorList,
+    TritonDtypes,
+    default_classes,
+    dtype_statements,
+    operator_list,
+    triton_dtypes,
+)
 from heitu.chips.schema import Chip, DtypeRule, Integration, Others, Verdict
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "Kind",
     "OperatorList",
     "Others",
+    "TritonDtypes",
     "Verdict",
     "aliases",
     "default_classes",
@@ -23,4 +31,5 @@ __all__ = [
     "load",
     "names",
     "operator_list",
+    "triton_dtypes",
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from heitu.chips.facts import Kind
 from heitu.chips.reading import SHIPPED, find_file
-from heitu.chips.schema import Chip
+from heitu.chips.schema import DTYPES, Chip
 from heitu.errors import ExitCode, HeituError
 
 
@@ -72,6 +72,27 @@ class DtypeStatement:
     chips: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class TritonDtypes:
+    """What a maker's Triton takes. A dtype in neither set is one of which nothing certain is known.
+
+    Attributes:
+        file: where it is written.
+        source: what it was derived from.
+        date: of that source.
+        kind: what sort of evidence it is.
+        taken: operator as `triton.language` names it → dtypes, in torch's names.
+        refused: likewise, of those that it does not take.
+    """
+
+    file: Path
+    source: str
+    date: str
+    kind: Kind
+    taken: Mapping[str, frozenset[str]]
+    refused: Mapping[str, frozenset[str]]
+
+
 def operator_list(chip: Chip) -> OperatorList | None:
     """The list of what the maker registers, or None where none is known.
 
@@ -93,6 +114,18 @@ def dtype_statements(chip: Chip) -> tuple[DtypeStatement, ...]:
     return tuple(statement for statement in _statements(path) if generation.value in statement.chips)
 
 
+def triton_dtypes(chip: Chip) -> TritonDtypes | None:
+    """What the operators of the chip's Triton take, or None where nothing is known.
+
+    Raises:
+        HeituError: the file is missing or wrong.
+    """
+    named = chip.kernels.triton_dtypes
+    if named is None:
+        return None
+    return _triton_dtypes(find_file(chip.file, "triton_dtypes", named.value, "kernels.triton_dtypes"))
+
+
 @cache
 def default_classes(torch: str = "2.13") -> Mapping[str, DefaultClass]:
     """Overload → class of its default kernel, for a release of torch ("2.13").
@@ -111,22 +144,35 @@ def default_classes(torch: str = "2.13") -> Mapping[str, DefaultClass]:
 @cache
 def _operator_list(path: Path) -> OperatorList:
     head, rows = _read(path, columns=2)
-    for needed in ("source", "date", "kind", "complete", "torch"):
-        if needed not in head:
-            raise _error(path, 1, f"the head has no line `# {needed}: ...`")
+    kind = _checked_head(path, head, "source", "date", "kind", "complete", "torch")
     if head["complete"] not in ("yes", "no"):
         raise _error(path, 1, f"`# complete: {head['complete']}`: expected yes or no")
-    kinds = [kind.value for kind in Kind]
-    if head["kind"] not in kinds:
-        raise _error(path, 1, f"`# kind: {head['kind']}`: expected one of {', '.join(kinds)}")
     overloads: dict[str, frozenset[str]] = {}
     for line, (overload, keys) in rows:
         if "::" not in overload:
             raise _error(path, line, f"{overload!r}: expected an overload such as aten::add.Tensor")
         overloads[overload] = frozenset(keys.split(",")) if keys else frozenset({"PrivateUse1"})
     complete = head["complete"] == "yes"
-    return OperatorList(
-        path, head["source"], head["date"], Kind(head["kind"]), complete, head["torch"], overloads
+    return OperatorList(path, head["source"], head["date"], kind, complete, head["torch"], overloads)
+
+
+@cache
+def _triton_dtypes(path: Path) -> TritonDtypes:
+    head, rows = _read(path, columns=3)
+    kind = _checked_head(path, head, "source", "date", "kind")
+    for line, (_, taken, refused) in rows:
+        unknown = [name for name in (*taken.split(), *refused.split()) if name not in DTYPES]
+        both = sorted(set(taken.split()) & set(refused.split()))
+        if unknown or both:
+            found = f"{unknown[0]!r} is not a dtype" if unknown else f"{both[0]} is both taken and refused"
+            raise _error(path, line, found)
+    return TritonDtypes(
+        path,
+        head["source"],
+        head["date"],
+        kind,
+        {operator: frozenset(taken.split()) for _, (operator, taken, _) in rows},
+        {operator: frozenset(refused.split()) for _, (operator, _, refused) in rows},
     )
 
 
@@ -137,6 +183,17 @@ def _statements(path: Path) -> tuple[DtypeStatement, ...]:
         DtypeStatement(api, argument, tuple(dtypes.split()), verdict, tuple(chips.split()))
         for _, (api, argument, dtypes, verdict, chips) in rows
     )
+
+
+def _checked_head(path: Path, head: Mapping[str, str], *needed: str) -> Kind:
+    """The kind of evidence, of a head that has all that is needed."""
+    for key in needed:
+        if key not in head:
+            raise _error(path, 1, f"the head has no line `# {key}: ...`")
+    kinds = [kind.value for kind in Kind]
+    if head["kind"] not in kinds:
+        raise _error(path, 1, f"`# kind: {head['kind']}`: expected one of {', '.join(kinds)}")
+    return Kind(head["kind"])
 
 
 def _read(path: Path, columns: int) -> tuple[dict[str, str], list[tuple[int, list[str]]]]:

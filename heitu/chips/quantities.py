@@ -46,6 +46,21 @@ def version(value: object) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def extents(value: object) -> tuple[int, ...]:
+    """Three whole numbers, of x, y and z."""
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError("expected three whole numbers, of x, y and z")
+    return tuple(whole(each) for each in value)
+
+
+def dots(value: object) -> tuple[str, ...]:
+    """Texts such as "16 bits: 1x1x16": the width of an operand's elements, then M, N and K."""
+    found = texts(value)
+    if not all(re.fullmatch(r"\d{1,3} bits: \d{1,4}x\d{1,4}x\d{1,4}", each) for each in found):
+        raise ValueError('expected texts such as "16 bits: 1x1x16", with M, N and K')
+    return found
+
+
 def assignment(value: object) -> str:
     """An environment variable and its value: "NAME=1"."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*=\S*", value):

@@ -29,7 +29,11 @@ Table = Mapping[str, Any]
 
 SHIPPED = Path(__file__).resolve().parent
 # Facts that name a file, and the directory of the package in which it lies if not beside the chip file.
-FILES = {"operators.listed_in": "operators", "operators.dtype_statements": "dtype_statements"}
+FILES = {
+    "operators.listed_in": "operators",
+    "operators.dtype_statements": "dtype_statements",
+    "kernels.triton_dtypes": "triton_dtypes",
+}
 UNKNOWN = "unknown"  # written for a fact, it takes back what would be inherited
 
 _LAYER = {"extends", "title", "maker", "notes", "dtypes", *GROUPS}

@@ -16,6 +16,8 @@ from heitu.chips.quantities import (
     assignment,
     bandwidth,
     choice,
+    dots,
+    extents,
     frequency,
     power,
     rate,
@@ -98,6 +100,11 @@ class Kernels:
     triton_backend: Fact[str] | None = stated(text, "backend of Triton's GPUTarget")
     triton_arch: Fact[str] | None = stated(text, "arch of Triton's GPUTarget")
     warp_size: Fact[int] | None = stated(whole, "threads a warp as Triton has it; 0: no warps")
+    smallest_dot: Fact[tuple[str, ...]] | None = stated(
+        dots, "smallest M, N and K of tl.dot by the width of its operands"
+    )
+    float8: Fact[tuple[str, ...]] | None = stated(texts, "8-bit floats, as tl calls them")
+    triton_dtypes: Fact[str] | None = stated(text, "file of the dtypes that tl's operators take")
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,8 @@ class Limits:
     """What one kernel launch may ask for."""
 
     grid_programs: Fact[int] | None = stated(whole, "programs (blocks) in one launch")
+    grid_free: Fact[str] | None = stated(assignment, "environment in which grid_programs is no limit")
+    grid_extents: Fact[tuple[int, ...]] | None = stated(extents, "programs (blocks) in x, y and z")
     on_chip_memory: Fact[int] | None = stated(size, "memory beside one core, for one program")
 
 

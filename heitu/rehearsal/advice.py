@@ -49,16 +49,20 @@ _REPLACED_BY = (
 
 
 def advise(
-    rows: Iterable[OperatorRow], chip: Chip, memory: Memory, out_of_memory: bool
+    rows: Iterable[OperatorRow],
+    chip: Chip,
+    memory: Memory,
+    out_of_memory: bool,
+    of_kernels: Iterable[Advice] = (),
 ) -> tuple[Advice, ...]:
-    """One piece of advice for each operator and reason, the most worthwhile first."""
+    """One piece of advice for each operator and reason, and those of kernels, the most worthwhile first."""
     together: dict[tuple[str, str, str], list[OperatorRow]] = {}
     for row in rows:
         what = _what(row)
         if what:
             together.setdefault((what, _subject(row), row.reason), []).append(row)
     found = [_of(what, subject, rows, chip) for (what, subject, _), rows in together.items()]
-    found += _of_memory(chip, memory, out_of_memory)
+    found += [*of_kernels, *_of_memory(chip, memory, out_of_memory)]
     return tuple(
         sorted(found, key=lambda one: (ORDER.index(one.verdict), -(one.seconds or 0), -one.bytes, -one.calls))
     )

@@ -15,6 +15,8 @@ from heitu.errors import HeituError
 from heitu.rehearsal.advice import advise
 from heitu.rehearsal.documents import documented
 from heitu.rehearsal.estimate import Costs, Pace, Span, estimate
+from heitu.rehearsal.kernel_rows import kernel_advice, kernel_rows
+from heitu.rehearsal.places import below
 from heitu.rehearsal.reasons import Sources, reason
 from heitu.rehearsal.record import Counts, Operator, Place, Process, Record, Run
 from heitu.rehearsal.report import (
@@ -65,6 +67,7 @@ def gather(record: Record, chip: Chip | None = None) -> Report:
     costs = estimate(record.operators, chip, pace, dry=run.dry)
     rows = _rows(record.operators, costs, sources, run.directory)
     summary = _chip(chip, sources)
+    kernels = kernel_rows(record.kernels, sources, run.directory)
     memory = _memory(record.processes)
     ending = _ending(record)
     failed = " ".join(failure.type + failure.message for failure in record.failures)
@@ -79,18 +82,15 @@ def gather(record: Record, chip: Chip | None = None) -> Report:
         verdicts=tuple(_verdicts(rows)),
         operators=rows,
         unnamed_calls=record.unnamed.calls + record.unnamed.replays,
-        advice=advise(rows, chip, memory, out_of_memory),
+        advice=advise(rows, chip, memory, out_of_memory, kernel_advice(kernels)),
         memory=memory,
         estimate=costs.estimate,
         processes=tuple(_process(process, record) for process in record.processes),
         ending=ending,
         failures=tuple(
-            type(one)(one.pid, one.type, one.message, _below(one.user, places)) for one in record.failures
+            type(one)(one.pid, one.type, one.message, below(one.user, places)) for one in record.failures
         ),
-        kernels=tuple(
-            type(one)(one.kind, one.name, one.verdict, one.message, _below(one.user, places))
-            for one in record.kernels
-        ),
+        kernels=kernels,
         packages=record.packages,
         versions=tuple(_versions(record)),
         evidence=tuple(sources.all),
@@ -177,24 +177,11 @@ def _places(lines: list[_Line], directory: str) -> tuple[tuple[Caller, ...], int
     ordered = sorted(found.items(), key=lambda item: -item[1].calls)
     callers = (
         Caller(
-            _below(user, directory), _below(site, directory), one.calls, one.bytes_in + one.bytes_out, one.ns
+            below(user, directory), below(site, directory), one.calls, one.bytes_in + one.bytes_out, one.ns
         )
         for (user, site), one in ordered[:KEPT_PLACES]
     )
     return tuple(callers), len(ordered)
-
-
-def _below(place: Place | None, directory: str) -> Place | None:
-    """Relative to the run's directory where it lies below it, and to site-packages."""
-    if place is None:
-        return None
-    file = place.file
-    start = directory.rstrip("/") + "/"
-    if directory and file.startswith(start):
-        file = file[len(start) :]
-    for packages in ("/site-packages/", "/dist-packages/"):
-        file = file.rpartition(packages)[2]
-    return Place(file, place.line, place.function)
 
 
 def _verdicts(rows: Iterable[OperatorRow]) -> Iterable[VerdictCount]:
@@ -303,7 +290,7 @@ def _process(process: Process, record: Record) -> ProcessRow:
         step_seconds=step,
         ended=_ended(process, record),
         in_flight=in_flight.name if in_flight else "",
-        in_flight_at=_below(in_flight.user or in_flight.site, record.run.directory) if in_flight else None,
+        in_flight_at=below(in_flight.user or in_flight.site, record.run.directory) if in_flight else None,
     )
 
 
@@ -340,7 +327,7 @@ def _ending(record: Record) -> Ending | None:
         # One process's failure makes the others fail: the first with a place of the user's says most.
         failure = next((one for one in record.failures if one.user), record.failures[0])
         line = next((line for line in failure.message.splitlines() if line.strip()), "")
-        return Ending(f"{failure.type}: {line}" if line else failure.type, _below(failure.user, directory))
+        return Ending(f"{failure.type}: {line}" if line else failure.type, below(failure.user, directory))
     if status is None:
         return None
     name = _signal(status)
@@ -348,7 +335,7 @@ def _ending(record: Record) -> Ending | None:
     running = next((one.in_flight for one in record.processes if one.end is None and one.in_flight), None)
     if running is None:
         return Ending(what, None)
-    return Ending(f"{what} in {running.name}", _below(running.user or running.site, directory))
+    return Ending(f"{what} in {running.name}", below(running.user or running.site, directory))
 
 
 def _versions(record: Record) -> Iterable[tuple[str, str]]:

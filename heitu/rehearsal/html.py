@@ -76,9 +76,15 @@ def _environment() -> Any:
         place=terminal.shown,
         shapes=shapes,
         sentence=_sentence,
+        why=terminal.why,
+        on_chip_memory=terminal.on_chip_memory,
     )
     environment.globals.update(
-        counted=wording.counted, span_bar=span_bar, estimate=terminal.estimate, memory=terminal.memory
+        counted=wording.counted,
+        span_bar=span_bar,
+        estimate=terminal.estimate,
+        memory=terminal.memory,
+        kernels=terminal.kernels,
     )
     return environment
 

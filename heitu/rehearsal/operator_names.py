@@ -12,7 +12,8 @@ from heitu.errors import ExitCode, HeituError
 def check_allowed(names: tuple[str, ...]) -> None:
     """Refuses what --allow cannot mean: "isin", "isin.Tensor_Tensor" and "aten::isin" are aten's.
 
-    Operators of other namespaces ("torchvision::nms") may come with a package, and are taken as they are.
+    Operators of other namespaces ("torchvision::nms") may come with a package, kernels ("triton::NAME") with
+    the program: they are taken as they are.
 
     Raises:
         HeituError: torch has no such operator (USAGE).

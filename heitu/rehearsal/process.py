@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from heitu.chips import Chip, load
 from heitu.chips.schema import Integration
+from heitu.device import triton_backend
+from heitu.rehearsal.kernels import Kernels
 from heitu.rehearsal.rules import Rules, dress
 from heitu.settings import settings
 
@@ -45,6 +47,8 @@ class Rehearsal:
         """Sets the rules and starts the record. A record that cannot be kept is said, and done without."""
         dress(core, self.chip)
         Rules(self.chip).install(core)
+        kernels = Kernels(self.chip)
+        triton_backend.watch(kernels)
         directory = settings.record
         if directory is None:
             return
@@ -58,7 +62,7 @@ class Rehearsal:
             print(f"heitu: this process keeps no record of the rehearsal: {reason}", file=sys.stderr)
             return
         global _recording
-        self._recording = _recording = recording
+        self._recording = _recording = kernels.recording = recording
 
     def after_torch(self, core: ModuleType, torch: ModuleType) -> None:
         """Has the record follow what only the whole of torch shows."""

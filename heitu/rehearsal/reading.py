@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from heitu.errors import ExitCode, HeituError
+from heitu.rehearsal import launches
 from heitu.rehearsal.record import (
     Counts,
     Failure,
     Kernel,
+    KernelFinding,
     Operator,
     Place,
     Process,
@@ -104,7 +106,7 @@ class _Log:
     about: dict[str, Any] = field(default_factory=dict)
     operators: dict[int, Operator] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    kernels: list[Kernel] = field(default_factory=list)
+    kernels: list[tuple[Kernel, int | None]] = field(default_factory=list)  # with the place of its count
     packages: dict[str, str] = field(default_factory=dict)
     end: float | None = None
     broken: int = 0
@@ -120,11 +122,9 @@ class _Log:
             kind = str(said["type"]) if event == "exception" else "strict"
             message = str(said["message"])[:_TEXT_LIMIT]
             self.failures.append(Failure(pid, kind, message, _place(said.get("user"))))
-        elif event == "kernel" and len(self.kernels) < _EVENTS_LIMIT:
-            words = {
-                key: str(said.get(key, ""))[:_TEXT_LIMIT] for key in ("kind", "name", "verdict", "message")
-            }
-            self.kernels.append(Kernel(**words, user=_place(said.get("user"))))
+        elif event == "kernel" and len(self.kernels) < launches.SLOTS:
+            slot = said.get("slot")
+            self.kernels.append((_kernel(said), None if slot is None else int(slot)))
         elif event == "packages":
             self.packages.update({str(name): str(version) for name, version in said["versions"].items()})
         elif event == "end":
@@ -140,7 +140,7 @@ class _Merged:
         self._operators: dict[Operator, Counts] = {}
         self._unnamed = Counts()
         self._failures: list[Failure] = []
-        self._kernels: dict[Kernel, None] = {}
+        self._kernels: dict[Kernel, int] = {}
         self._packages: dict[str, str] = {}
 
     def add(self, stem: str, log_path: Path | None, counters_path: Path | None) -> None:
@@ -188,7 +188,10 @@ class _Merged:
             )
         )
         self._failures += log.failures
-        self._kernels.update(dict.fromkeys(log.kernels))
+        launched = launches.read(log_path.with_suffix(".launches")) if log_path and log.kernels else ()
+        for kernel, at in log.kernels:
+            count = launched[at] if at is not None and 0 <= at < len(launched) else 0
+            self._kernels[kernel] = self._kernels.get(kernel, 0) + count
         self._packages |= log.packages
 
     def _log(self, pid: int, path: Path) -> _Log:
@@ -212,7 +215,7 @@ class _Merged:
             tuple(self._operators.items()),
             self._unnamed,
             tuple(self._failures),
-            tuple(self._kernels),
+            tuple(self._kernels.items()),
             tuple(sorted(self._packages.items())),
             tuple(self.notes),
         )
@@ -266,6 +269,32 @@ def _operator(said: dict[str, Any]) -> Operator:
         ),
         user=_place(said.get("user")),
         site=_place(said.get("site")),
+    )
+
+
+def _kernel(said: dict[str, Any]) -> Kernel:
+    def number(key: str) -> int | None:
+        return None if said.get(key) is None else int(said[key])
+
+    name = str(said["name"])[:_TEXT_LIMIT]
+    return Kernel(
+        kind=str(said["kind"]),
+        name=name,
+        verdict=str(said["verdict"]),
+        defined=_place(said.get("defined")),
+        user=_place(said.get("user")),
+        required=number("required"),
+        limit=number("limit"),
+        findings=tuple(
+            KernelFinding(
+                rule=str(one["rule"]),
+                what=str(one["what"])[:_TEXT_LIMIT],
+                change=str(one["change"])[:_TEXT_LIMIT],
+                at=Place(str(one["file"]), int(one["line"]), name) if one["file"] else None,
+            )
+            for one in _list(said.get("findings"))
+        ),
+        unknown=tuple(map(str, _list(said.get("unknown")))),
     )
 
 

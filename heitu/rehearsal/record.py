@@ -99,14 +99,38 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class KernelFinding:
+    """Why a kernel was refused; `rule` is "dtype", "operator", "memory" or "grid"; then two sentences."""
+
+    rule: str
+    what: str
+    change: str
+    at: Place | None
+
+
+@dataclass(frozen=True)
 class Kernel:
-    """A kernel that is no operator of torch's: Triton's or CUDA's."""
+    """A kernel that is no operator of torch's, as it was compiled for certain dtypes and constants.
+
+    Attributes:
+        kind: "triton".
+        verdict: "native", "refused" or "unknown".
+        defined: its first line.
+        user: innermost line of the user's own code at its first launch, or when it was compiled.
+        required: bytes of the memory beside a core, at least, estimated; None where that is not known.
+        limit: bytes of that memory on the chip; None where that is not known.
+        unknown: of which operators and dtypes nothing certain is known.
+    """
 
     kind: str
     name: str
     verdict: str
-    message: str
+    defined: Place | None
     user: Place | None
+    required: int | None
+    limit: int | None
+    findings: tuple[KernelFinding, ...]
+    unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -158,6 +182,7 @@ class Record:
 
     Attributes:
         unnamed: what was counted without a line to say of what.
+        kernels: with their launches.
         notes: what could not be read.
     """
 
@@ -166,6 +191,6 @@ class Record:
     operators: tuple[tuple[Operator, Counts], ...] = ()
     unnamed: Counts = Counts()
     failures: tuple[Failure, ...] = ()
-    kernels: tuple[Kernel, ...] = ()
+    kernels: tuple[tuple[Kernel, int], ...] = ()
     packages: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()

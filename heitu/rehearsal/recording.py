@@ -8,13 +8,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
 from heitu.chips import Chip
 from heitu.rehearsal.frames import Place, Places, here, in_user_code
+from heitu.rehearsal.launches import LaunchCounts
 from heitu.rehearsal.rules import DTYPE_NAMES
 
 _PACKAGES = (
@@ -41,6 +42,7 @@ class Recording:
         self._lock = threading.Lock()
         self.stem, self._file = _new_file(directory)
         self._counters = directory / f"{self.stem}.counters"
+        self._launches = LaunchCounts(directory / f"{self.stem}.launches")
         self._core: Any = None
         self._met_as: dict[int, tuple[str, str]] = {}  # number → operator, verdict
 
@@ -139,6 +141,40 @@ class Recording:
     def _place(self) -> int:
         places = here()
         return hash(places) & 0xFFFFFFFFFFFFFFFF
+
+    def kernel(
+        self, kind: str, name: str, defined: tuple[str, int] | None, said: Mapping[str, object]
+    ) -> int:
+        """Writes down a kernel that is no operator of torch's. Returns the address of its count of launches.
+
+        Args:
+            kind: "triton".
+            defined: file and line.
+            said: verdict, message, required, limit, findings and unknown of docs/report.md.
+        """
+        slot, address = self._launches.slot()
+        user = here().user
+        self._write(
+            event="kernel",
+            kind=kind,
+            name=name,
+            defined=None if defined is None else [*defined, name],
+            user=user,
+            slot=slot,
+            **said,
+        )
+        return address
+
+    def forbid(self, name: str, why: str) -> None:
+        """Raises RuntimeError for a kernel of Triton's that is not known to run, if this is a strict run."""
+        if not self._strict or f"triton::{name}" in self._allowed:
+            return
+        message = (
+            f"kernel {name} is not known to run on {self._chip.title}: {why}. "
+            f"Let it pass with --allow triton::{name}, or run without --strict."
+        )
+        self._write(event="strict", operator=name, message=message)
+        raise RuntimeError(message)
 
     def _write(self, **event: object) -> None:
         line = json.dumps(event, separators=(",", ":")) + "\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 from heitu.errors import ExitCode, HeituError
 from heitu.rehearsal.estimate import Estimate, Span
 from heitu.rehearsal.plain import from_plain, to_plain
-from heitu.rehearsal.record import Failure, Kernel, Place
+from heitu.rehearsal.record import Failure, KernelFinding, Place
 
 SCHEMA = 1
 KIND = "heitu-report"
@@ -208,6 +208,31 @@ class Documented:
 
 
 @dataclass(frozen=True)
+class KernelRow:
+    """A kernel that is no operator of torch's, with one verdict. See `record.Kernel`.
+
+    Attributes:
+        variants: how often it was compiled, for other dtypes and constants.
+        launches: of all variants.
+        required: of the variant that needs most.
+        evidence: numbers of `Report.evidence`.
+    """
+
+    kind: str
+    name: str
+    verdict: str
+    defined: Place | None
+    user: Place | None
+    variants: int
+    launches: int
+    required: int | None
+    limit: int | None
+    findings: tuple[KernelFinding, ...]
+    unknown: tuple[str, ...]
+    evidence: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Ending:
     """Where it ended, if not well: `what` happened, and the line of the user's code."""
 
@@ -233,7 +258,7 @@ class Report:
     processes: tuple[ProcessRow, ...]
     ending: Ending | None
     failures: tuple[Failure, ...]
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[KernelRow, ...]
     packages: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     evidence: tuple[Evidence, ...]

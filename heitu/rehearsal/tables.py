@@ -79,6 +79,21 @@ def report_text(report: Report) -> Iterable[RenderableType]:
         yield table
         if len(natives) > NATIVE_ROWS:
             yield Text(f"and {counted(len(natives) - NATIVE_ROWS, 'native row')} that took less", style="dim")
+    if report.kernels:
+        yield Text("\nKernels", style="bold")
+        table = _table("verdict", "kernel", "launches>", "on-chip memory>", "why", "where")
+        for kernel in report.kernels:
+            table.add_row(
+                *_cells(
+                    kernel.verdict,
+                    kernel.name,
+                    count(kernel.launches),
+                    terminal.on_chip_memory(kernel),
+                    terminal.why(kernel),
+                    terminal.shown(kernel.defined, 40) if kernel.defined else "",
+                )
+            )
+        yield table
     for said in report.documents:
         what = "is not supported" if said.statement == "stated_no" else "may run on the host"
         dtypes = f" in {', '.join(said.dtypes)}" if said.dtypes else ""

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from heitu.rehearsal.estimate import Span
 from heitu.rehearsal.record import Place
-from heitu.rehearsal.report import Advice, Report
+from heitu.rehearsal.report import Advice, KernelRow, Report
 from heitu.rehearsal.wording import compact, count, counted, duration, roughly, share, size
 
 LINES = 8
@@ -38,6 +38,8 @@ def summary(report: Report, written: Sequence[Path] | None, color: bool, width: 
     head = _cut(f"heitu: {_where(report)}", width)
     lines = [f"\x1b[1m{head}\x1b[0m\n" if color else f"{head}\n"]
     tail = []
+    if report.kernels:
+        tail.append(line("kernels", kernels(report), "dim"))
     if report.ending is not None:
         tail.append(line("ended", _at(report.ending.at, report.ending.what, width - _LABEL)))
     if report.memory.peak_reserved or report.memory.capacity:
@@ -88,6 +90,33 @@ def verdicts(report: Report, width: int = WIDTH) -> tuple[str, str]:
         if len(text) <= width:
             break
     return "of time", text
+
+
+def kernels(report: Report) -> str:
+    """How many there are, how often they were launched, and what was said of them: "3 kernels, …"."""
+    met = {(row.kind, row.name, row.defined) for row in report.kernels}
+    said = dict.fromkeys(row.verdict for row in report.kernels)
+    verdicts = [f"{count(sum(row.verdict == one for row in report.kernels))} {one}" for one in said]
+    launches = counted(sum(row.launches for row in report.kernels), "launch", "launches")
+    return f"{counted(len(met), 'kernel')}, {launches}: {', '.join(verdicts)}"
+
+
+def on_chip_memory(kernel: KernelRow) -> str:
+    """What it needs at least, estimated, of what there is: "12 KiB of 192 KiB"."""
+    if kernel.required is None:
+        return ""
+    limit = "" if kernel.limit is None else f" of {size(kernel.limit)}"
+    return f"{size(kernel.required)}{limit}"
+
+
+def why(kernel: KernelRow) -> str:
+    """The findings; of an unknown one, what nothing is known of."""
+    if kernel.findings:
+        return " ".join(f"{one.what} {one.change}" for one in kernel.findings)
+    if kernel.verdict != "unknown":
+        return ""
+    of_all = "what the chip's Triton can do"
+    return f"nothing certain is known of {', '.join(kernel.unknown) or of_all}"
 
 
 def advice(one: Advice, width: int) -> str:

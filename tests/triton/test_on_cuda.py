@@ -221,13 +221,6 @@ else:
     )
 
 
-def test_on_a_chip_it_is_said_that_nothing_is_judged(tmp_path: Path) -> None:
-    said = run(
-        tmp_path, KERNEL + "\ndouble[(1,)](torch.ones(8, device='cuda'), 8)\n", "--chip", "ascend-910b"
-    )
-    assert "nothing judges them by the rules of ascend-910b" in said
-
-
 def test_products_that_are_asked_of_cublas_through_triton(tmp_path: Path) -> None:
     run(
         tmp_path,

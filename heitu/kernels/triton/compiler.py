@@ -14,6 +14,7 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 
 from heitu.kernels.triton import compilation
 from heitu.kernels.triton.effects import shared_bytes, waits_for_others, written
+from heitu.kernels.triton.ir import Module
 from heitu.kernels.triton.lowering.checked import instrument
 from heitu.kernels.triton.lowering.module import lower
 from heitu.kernels.triton.options import Options, options_from
@@ -85,8 +86,12 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         """What the front end leaves to backends."""
         return {
             "convert_custom_types": convert_custom_types,
-            "min_dot_size": lambda left, right: (1, 1, 1),
+            "min_dot_size": self.min_dot_size,
         }
+
+    def min_dot_size(self, left: Any, right: Any) -> tuple[int, int, int]:
+        """The smallest M, N and K of `tl.dot` for operands of these types: on a CPU any."""
+        return (1, 1, 1)
 
     def get_module_map(self) -> dict[str, ModuleType]:
         """libdevice's functions are those of NVIDIA's."""
@@ -120,10 +125,13 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         run_passes(manager, module, "make_ttir")
         return module
 
-    @staticmethod
-    def make_c(module: Any, metadata: dict[str, Any], options: Options) -> str:
+    def judge(self, module: Module, metadata: dict[str, Any], options: Options) -> None:
+        """Has a say before a kernel becomes C. Here: none."""
+
+    def make_c(self, module: Any, metadata: dict[str, Any], options: Options) -> str:
         """Raises LoweringError for what a CPU has no way to do, with its place in the program."""
         parsed = read(str(module))
+        self.judge(parsed, metadata, options)
         metadata["checked_sites"] = instrument(parsed) if options.check else []
         program = lower(parsed, options.num_warps * options.warp_size)
         metadata["name"] = parsed.kernel.name

@@ -147,6 +147,7 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
             at_once,
             self.device_only,
             *self.recording(metadata.written),
+            **self.watching(metadata),
         )
         launch = unpacking(launcher, kinds)
         if not sites:
@@ -163,6 +164,10 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         kernel may write through those with the numbers `written`.
         """
         return ()
+
+    def watching(self, metadata: Any) -> dict[str, Any]:
+        """What launches of a kernel may not exceed, and where they are counted, as keywords of Launcher."""
+        return {}
 
     def map_python_to_cpp_type(self, kind: str) -> str:
         """The C of an argument."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from heitu.kernels.triton.ir import Function, Module, Operation, Value
+from heitu.kernels.triton.ir import Function, Groups, Module, Operation, Value
 
 _WRITES = ("tt.store", "tt.atomic_rmw", "tt.atomic_cas", "tt.atomic_store", "tt.call")
 
@@ -33,7 +31,7 @@ def written(kernel: Function) -> list[int]:
 
     Pointers that meet in an operation, a loop or a branch are taken for one.
     """
-    groups = _Groups()
+    groups = Groups()
     pointers = [number for number, value in enumerate(kernel.arguments) if value.type.is_pointer]
     for operation in kernel.walk():
         if any(value.type.is_pointer for _, given in operation.successors for value in given):
@@ -58,26 +56,3 @@ def _values(operation: Operation) -> list[Value]:
         for block in region.blocks:
             values += [*block.arguments, *(block.end.operands if block.operations else [])]
     return values
-
-
-class _Groups:
-    """Values that may be the same."""
-
-    def __init__(self) -> None:
-        self._parents: dict[int, Value] = {}
-
-    def of(self, value: Value) -> Value:
-        """What stands for its group."""
-        while (parent := self._parents.get(id(value))) is not None:
-            value = parent
-        return value
-
-    def join(self, values: Iterable[Value]) -> None:
-        """They are one from now on."""
-        first: Value | None = None
-        for value in values:
-            group = self.of(value)
-            if first is None:
-                first = group
-            elif group is not first:
-                self._parents[id(group)] = first

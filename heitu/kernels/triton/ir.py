@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -197,3 +197,26 @@ def _walk(region: Region) -> Iterator[Operation]:
         for operation in block.operations:
             yield operation
             yield from operation.walk()
+
+
+class Groups:
+    """Values that are, or may be, one."""
+
+    def __init__(self) -> None:
+        self._parents: dict[int, Value] = {}
+
+    def of(self, value: Value) -> Value:
+        """What stands for its group."""
+        while (parent := self._parents.get(id(value))) is not None:
+            value = parent
+        return value
+
+    def join(self, values: Iterable[Value]) -> None:
+        """They are one from now on."""
+        first: Value | None = None
+        for value in values:
+            group = self.of(value)
+            if first is None:
+                first = group
+            elif group is not first:
+                self._parents[id(group)] = first

@@ -117,7 +117,8 @@ def evil_record(directory: Path) -> None:
             user=place,
         )
     one.say(event="exception", type=EVIL, message=EVIL, user=place)
-    one.say(event="kernel", kind=EVIL, name=EVIL, verdict=EVIL, message=EVIL, user=place)
+    finding = {"rule": EVIL, "what": EVIL, "change": EVIL, "file": EVIL, "line": 3, "column": 1}
+    one.kernel(EVIL, 3, verdict=EVIL, findings=[finding], unknown=[EVIL], defined=place)
     one.say(event="packages", versions={EVIL: EVIL})
     one.samples = tuple((i, i * GIB, i * GIB) for i in range(5))
     one.save()

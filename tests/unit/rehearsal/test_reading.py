@@ -118,11 +118,13 @@ def test_exceptions_kernels_and_strict(tmp_path: Path) -> None:
     one = ProcessFiles(tmp_path, 7)
     one.say(event="exception", type="RuntimeError", message="no", user=["a.py", 1, "f"])
     one.say(event="strict", operator="aten::mm", message="refused")
-    one.say(event="kernel", kind="triton", name="k", verdict="native", message="", user=None)
+    one.kernel("k", 5)
+    one.kernel("k", 2)
+    one.kernel("other")
     one.save()
     record = read(tmp_path)
     assert [failure.type for failure in record.failures] == ["RuntimeError", "strict"]
-    assert record.kernels[0].name == "k"
+    assert [(kernel.name, launches) for kernel, launches in record.kernels] == [("k", 7), ("other", 0)]
     assert record.notes == ("run.json: No such file or directory",)
 
 

@@ -18,6 +18,9 @@ typedef struct {
   int device_only;      // whether pointers to the host's memory are refused, as a GPU refuses them
   PyObject* capturing;  // None, or says whether launches are recorded now
   PyObject* record;     // if so, called with a function that runs the grid, and the arguments
+  int64_t most[4];      // programs of a launch in x, y and z, and in all; 0: as many as there are
+  PyObject* beyond;     // called with (x, y, z) where they are more; raises
+  uint64_t* launches;   // NULL, or where launches are counted
   vectorcallfunc vectorcall;
 } Launcher;
 
@@ -139,6 +142,7 @@ static int call_hook(PyObject* hook, PyObject* metadata) {
 
 static int run(const Launcher* self, Kernel kernel, const uint64_t* slots, const int32_t* grid) {
   int code;
+  if (self->launches != NULL) ++*self->launches;
   Py_BEGIN_ALLOW_THREADS;
   code = heitu_run_grid(kernel, slots, grid, self->scratch_bytes, self->threads);
   Py_END_ALLOW_THREADS;
@@ -154,6 +158,16 @@ static int run(const Launcher* self, Kernel kernel, const uint64_t* slots, const
     return -1;
   }
   return 0;
+}
+
+static int within(const Launcher* self, const int32_t* grid) {
+  const int64_t* most = self->most;
+  int beyond = most[3] != 0 && (__int128)grid[0] * grid[1] * grid[2] > most[3];
+  for (int i = 0; i < 3; ++i) beyond |= most[i] != 0 && grid[i] > most[i];
+  if (!beyond) return 0;
+  PyObject* result = PyObject_CallFunction(self->beyond, "iii", grid[0], grid[1], grid[2]);
+  Py_XDECREF(result);
+  return result == NULL ? -1 : 0;
 }
 
 // A launch that is kept, as a graph keeps it.
@@ -253,6 +267,7 @@ static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* argument
     return NULL;
   }
   if ((int64_t)grid[0] * grid[1] * grid[2] > 0) {
+    if (self->beyond != Py_None && within(self, grid) < 0) return NULL;
     if (call_hook(arguments[7], arguments[6]) < 0) return NULL;
     int recorded = 0;
     if (self->capturing != Py_None) {
@@ -271,14 +286,17 @@ static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* argument
 }
 
 static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject* names) {
-  static char* keywords[] = {"kinds",     "scratch_bytes", "threads", "device_only",
-                             "capturing", "record",        NULL};
+  static char* keywords[] = {"kinds",  "scratch_bytes", "threads", "device_only", "capturing",
+                             "record", "most",          "beyond",  "launches",    NULL};
   const char* kinds;
   long long scratch_bytes;
   int threads, device_only;
-  PyObject *capturing = Py_None, *record = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLip|OO", keywords, &kinds, &scratch_bytes,
-                                   &threads, &device_only, &capturing, &record)) {
+  PyObject *capturing = Py_None, *record = Py_None, *beyond = Py_None;
+  long long most[4] = {0, 0, 0, 0};
+  unsigned long long launches = 0;
+  if (!PyArg_ParseTupleAndKeywords(arguments, names, "sLip|OO(LLLL)OK", keywords, &kinds,
+                                   &scratch_bytes, &threads, &device_only, &capturing, &record,
+                                   &most[0], &most[1], &most[2], &most[3], &beyond, &launches)) {
     return NULL;
   }
   Launcher* self = (Launcher*)type->tp_alloc(type, 0);
@@ -291,6 +309,10 @@ static PyObject* launcher_new(PyTypeObject* type, PyObject* arguments, PyObject*
   self->capturing = capturing;
   Py_INCREF(record);
   self->record = record;
+  for (int i = 0; i < 4; ++i) self->most[i] = most[i];
+  Py_INCREF(beyond);
+  self->beyond = beyond;
+  self->launches = (uint64_t*)(uintptr_t)launches;
   self->vectorcall = launcher_vectorcall;
   return (PyObject*)self;
 }
@@ -300,6 +322,7 @@ static void launcher_dealloc(PyObject* object) {
   free(self->kinds);
   Py_XDECREF(self->capturing);
   Py_XDECREF(self->record);
+  Py_XDECREF(self->beyond);
   Py_TYPE(object)->tp_free(object);
 }
 
