@@ -79,6 +79,14 @@ RULE = '[[dtypes]]\nfrom = "bench"\n'
             f'properties.capability = {{ value = 9.0, from = "bench" }}\n{SOURCES}',
             r"capability.value: 9.0: expected two numbers as text",
         ),
+        (
+            f'kernels.smallest_dot = {{ value = ["16x16x16"], from = "bench" }}\n{SOURCES}',
+            r'expected texts such as "16 bits: 1x1x16"',
+        ),
+        (
+            f'limits.grid_extents = {{ value = [1, 2], from = "bench" }}\n{SOURCES}',
+            r"expected three whole numbers, of x, y and z",
+        ),
         (f"{SOURCES}{RULE}", r"dtypes\[0\]: `verdict` is missing"),
         (f'{SOURCES}{RULE}verdict = "refused"', r"dtypes\[0\].dtype: None: expected one of bfloat16"),
         (f'{SOURCES}{RULE}verdict = "refused"\ndtype = "bf16"', r"dtype: 'bf16': .*did you mean 'bfloat16'"),

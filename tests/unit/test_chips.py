@@ -114,6 +114,38 @@ def test_dtype_statements_are_those_of_the_generation() -> None:
     assert chips.dtype_statements(chips.load("mlu590")) == ()
 
 
+def test_dtypes_of_tritons_operators() -> None:
+    table = chips.triton_dtypes(chips.load("ascend-910b"))
+    assert table is not None
+    assert (table.date, table.kind) == ("2026-04-27", Kind.VENDOR)
+    assert "float64" in table.refused["load"]
+    assert table.taken["dot"] == {"int8", "float16", "bfloat16", "float32"}
+    assert "int64" not in table.taken["where"] | table.refused["where"]  # the documents contradict each other
+    assert chips.triton_dtypes(chips.load("ascend-910c")) == table
+    assert chips.triton_dtypes(chips.load("ascend-950pr")) is None  # the documents are of A2 and A3
+    assert chips.triton_dtypes(chips.load("h200")) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("add\tfloat32", r"`# source: ...`"),
+        ("# source: s\n# date: d\n# kind: rumour\nadd\tfloat32", "expected one of vendor"),
+        ("# source: s\n# date: d\n# kind: vendor\nadd\tfp32", r"t.tsv:4: 'fp32' is not a dtype"),
+        ("# source: s\n# date: d\n# kind: vendor\nadd\tint8\tint8", "int8 is both taken and refused"),
+    ],
+)
+def test_a_table_of_dtypes_that_is_wrong(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "t.tsv").write_text(content)
+    chip = tmp_path / "chip.toml"
+    chip.write_text(
+        'title = "T"\nmaker = "M"\nkernels.triton_dtypes = { value = "t.tsv", from = "bench" }\n'
+        '[sources.bench]\ntext = "x"\ndate = "2026"\nkind = "vendor"\n'
+    )
+    with pytest.raises(HeituError, match=said):
+        chips.triton_dtypes(chips.load(chip))
+
+
 def test_typed_values() -> None:
     chip = chips.load("ascend-910b3")
     assert known(chip.hardware.memory_bytes) == 65536 * 2**20
