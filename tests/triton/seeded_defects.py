@@ -306,6 +306,35 @@ def halves_never_written(wrong: bool) -> None:
     _sum_kernel[(1,)](buffer, out, 64, 64)
 
 
+@triton.jit
+def _where_kernel(x, out, first, n, B: tl.constexpr):
+    at = tl.arange(0, B)
+    value = tl.load(x + at, mask=at < n, other=0.0).to(tl.float32)  # here
+    tl.store(out, tl.sum(tl.where(at < first, 0.0, value), 0))
+
+
+@case(Kind.UNINITIALISED)
+def chosen_and_never_written(wrong: bool) -> None:
+    """What a selection throws away may be uninitialised."""
+    x, out = torch.empty(64, dtype=torch.bfloat16), torch.zeros(1)
+    x[2:60] = 1
+    _where_kernel[(1,)](x, out, 1 if wrong else 2, 60, 64)
+
+
+@triton.jit
+def _half_kernel(x, out, chosen, B: tl.constexpr):
+    at = tl.arange(0, B)
+    value = tl.load(x + at)  # here
+    tl.store(out + at, tl.where(at < chosen, value, 0.0))
+
+
+@case(Kind.UNINITIALISED)
+def chosen_one_too_many(wrong: bool) -> None:
+    x, out = torch.empty(16), torch.zeros(16)
+    x[:8] = 1
+    _half_kernel[(1,)](x, out, 9 if wrong else 8, 16)
+
+
 # Races
 
 

@@ -14,6 +14,9 @@ void heitu_check_leave(int* entered);
 // `value`: what a plain store is about to write, or what a poll waits for; null for all others.
 int64_t heitu_check_access(int32_t site, int64_t element, int64_t address, const void* value);
 
+// The element, which was read at this site, is used.
+void heitu_check_chosen(int32_t site, int64_t element, int64_t address);
+
 // After an atomic operation: what others published at the address is known from here on.
 void heitu_check_acquired(int32_t site, int64_t address);
 // After an atomic operation: lets other instances run.

@@ -19,6 +19,7 @@ from heitu.kernels.triton.lowering.scope import Scope
 from heitu.kernels.triton.lowering.shapes import flat_index
 
 ENTER, ACCESS, ACQUIRED, NEXT = "heitu.enter", "heitu.access", "heitu.acquired", "heitu.next"
+CHOSEN = "heitu.chosen"
 
 
 class SiteFlag(IntFlag):
@@ -30,6 +31,7 @@ class SiteFlag(IntFlag):
     ACQUIRES = 8
     PUBLISHES = 16
     POLLS = 32
+    CHOSEN = 64
 
 
 # By operation: what it does, and which operand is its mask.
@@ -42,6 +44,10 @@ ACCESSES = {
     "tt.atomic_store": (SiteFlag.WRITES | SiteFlag.ATOMIC, 2),
     "tt.atomic_poll": (SiteFlag.READS | SiteFlag.ATOMIC | SiteFlag.POLLS, None),
 }
+CASTS = (
+    "arith.extf", "arith.truncf", "arith.extsi", "arith.extui", "arith.trunci", "arith.sitofp",
+    "arith.uitofp", "arith.bitcast", "tt.bitcast", "tt.fp_to_fp",
+)  # fmt: skip
 
 
 @dataclass
@@ -68,17 +74,14 @@ class Site:
 
 def instrument(module: Module) -> list[dict[str, Any]]:
     """Gives a module its checked form; returns its sites, as JSON has them."""
-    origins = _Origins(module)
-    sites: list[Site] = []
+    made = _Instrumentation(_Origins(module))
     for function in module.functions.values():
         for block in _blocks(function):
-            block.operations = [
-                each for operation in block.operations for each in _surrounded(operation, sites, origins)
-            ]
+            block.operations = [each for operation in block.operations for each in made.surrounded(operation)]
     first = module.kernel.body.block
     first.operations.insert(0, Operation(ENTER, block=first))
-    _settle_publishing(sites)
-    return [asdict(site) for site in sites]
+    _settle_publishing(made.sites)
+    return [asdict(site) for site in made.sites]
 
 
 def _blocks(function: Function) -> list[Block]:
@@ -86,39 +89,76 @@ def _blocks(function: Function) -> list[Block]:
     return [*function.body.blocks, *nested]
 
 
-def _surrounded(operation: Operation, sites: list[Site], origins: _Origins) -> Iterator[Operation]:
-    """The operation with those of ours before and behind it."""
-    if operation.name not in ACCESSES:
+class _Instrumentation:
+    """The sites that were found, and what is to be put before operations that come later."""
+
+    def __init__(self, origins: _Origins) -> None:
+        self.origins = origins
+        self.sites: list[Site] = []
+        self._pending: dict[Operation, list[Operation]] = {}
+
+    def surrounded(self, operation: Operation) -> Iterator[Operation]:
+        """The operation with those of ours before and behind it."""
+        yield from self._pending.pop(operation, ())
+        if operation.name not in ACCESSES:
+            yield operation
+            return
+        flags, mask = ACCESSES[operation.name]
+        flags |= _ordering(operation)
+        if operation.text("operation") == "exch" and not _is_used(operation):
+            flags &= ~SiteFlag.READS
+        choices = _choices(operation.result) if operation.name == "tt.load" else None
+        if choices is not None:
+            flags |= SiteFlag.CHOSEN
+        pointer = operation.operands[0]
+        number = self._add(operation, flags)
+        masks = operation.operands[mask : mask + 1] if mask is not None else []
+        written = operation.operands[1:2] if operation.name in ("tt.store", "tt.atomic_poll") else []
+        checked = _before(ACCESS, operation, [pointer, *masks, *written], number)
+        checked.attributes["masked"], checked.attributes["written"] = bool(masks), bool(written)
+        allowed = Value(f"{pointer.name}.allowed", pointer.type, checked, [operation])
+        checked.results.append(allowed)
+        operation.operands[0] = allowed
+        if pointer not in operation.operands[1:]:
+            pointer.users.remove(operation)
+        yield checked
         yield operation
-        return
-    flags, mask = ACCESSES[operation.name]
-    pointer = operation.operands[0]
-    pointee = pointer.type.pointee
-    assert pointee is not None
-    flags |= _ordering(operation)
-    if operation.text("operation") == "exch" and not _is_used(operation):
-        flags &= ~SiteFlag.READS
-    place = operation.location
-    site = Site(flags, memory_bytes(pointee), origins.of(pointer), pointer.type.shape, operation.name)
-    if place is not None:
-        site.file, site.line, site.column = place.file, place.line, place.column
-    sites.append(site)
-    number = len(sites) - 1
-    masks = operation.operands[mask : mask + 1] if mask is not None else []
-    written = operation.operands[1:2] if operation.name in ("tt.store", "tt.atomic_poll") else []
-    checked = _before(ACCESS, operation, [pointer, *masks, *written], number)
-    checked.attributes["masked"], checked.attributes["written"] = bool(masks), bool(written)
-    allowed = Value(f"{pointer.name}.allowed", pointer.type, checked, [operation])
-    checked.results.append(allowed)
-    operation.operands[0] = allowed
-    if pointer not in operation.operands[1:]:
-        pointer.users.remove(operation)
-    yield checked
-    yield operation
-    if flags & (SiteFlag.ACQUIRES | SiteFlag.POLLS):
-        yield _before(ACQUIRED, operation, [allowed], number)
-    if operation.name != "tt.load" and flags & SiteFlag.ATOMIC:
-        yield _before(NEXT, operation, [], number)
+        for selection, taken in choices or ():
+            chosen = _before(CHOSEN, selection, [allowed, selection.operands[0], *masks], number)
+            chosen.attributes["taken"] = taken
+            self._pending.setdefault(selection, []).append(chosen)
+        if flags & (SiteFlag.ACQUIRES | SiteFlag.POLLS):
+            yield _before(ACQUIRED, operation, [allowed], number)
+        if operation.name != "tt.load" and flags & SiteFlag.ATOMIC:
+            yield _before(NEXT, operation, [], number)
+
+    def _add(self, operation: Operation, flags: SiteFlag) -> int:
+        """Makes a site of an operation; returns its number."""
+        pointer, place = operation.operands[0], operation.location
+        pointee = pointer.type.pointee
+        assert pointee is not None
+        origin = self.origins.of(pointer)
+        site = Site(flags, memory_bytes(pointee), origin, pointer.type.shape, operation.name)
+        if place is not None:
+            site.file, site.line, site.column = place.file, place.line, place.column
+        self.sites.append(site)
+        return len(self.sites) - 1
+
+
+def _choices(value: Value) -> list[tuple[Operation, bool]] | None:
+    """The selections through which alone a value is used, and whether they take it where they hold.
+
+    What they throw away may be uninitialised. None: the value is used otherwise, or not at all.
+    """
+    found: list[tuple[Operation, bool]] = []
+    for user in value.users:
+        if user.name == "arith.select" and user.operands.count(value) == 1 and user.operands[0] is not value:
+            found.append((user, user.operands[1] is value))
+        elif user.name in CASTS and (behind := _choices(user.result)) is not None:
+            found += behind
+        else:
+            return None
+    return found or None
 
 
 def _before(name: str, operation: Operation, operands: list[Value], site: int) -> Operation:
@@ -271,6 +311,28 @@ def _access(scope: Scope, operation: Operation) -> None:
     _each(scope, operation, root)
 
 
+def _chosen(scope: Scope, operation: Operation) -> None:
+    """`heitu.chosen`: pointers whose elements were read, the condition of a selection, and their mask."""
+    pointer = operation.operands[0]
+    site = operation.integer("site")
+
+    def body(texts: list[str], element: str) -> str:
+        address, condition, *masks = texts
+        taken = condition if operation.attributes["taken"] else f"!{condition}"
+        tests = " && ".join([taken, *masks])
+        return f"if ({tests}) heitu_check_chosen({site}, {element}, {address});"
+
+    if not pointer.type.is_tensor:
+        scope.write(body([scope.scalar(each) for each in operation.operands], "0"))
+        return
+
+    def root(nest: Nest) -> None:
+        texts = [nest.value(each, nest.index)[0] for each in operation.operands]
+        nest.statement(nest.depth, body(texts, flat_index(nest.index, pointer.type.shape).text))
+
+    _each(scope, operation, root)
+
+
 def _acquired(scope: Scope, operation: Operation) -> None:
     (pointer,) = operation.operands
     site = operation.integer("site")
@@ -301,6 +363,7 @@ def _each(scope: Scope, operation: Operation, root: Callable[[Nest], None]) -> N
 ROOTS: dict[str, Callable[[Scope, Operation], None]] = {
     ENTER: _enter,
     ACCESS: _access,
+    CHOSEN: _chosen,
     ACQUIRED: _acquired,
     NEXT: _next,
 }

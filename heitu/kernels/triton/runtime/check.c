@@ -127,6 +127,13 @@ static int is_untouched(const Area* area, uint64_t address, int32_t bytes) {
   return 1;
 }
 
+static void check_initialised(const Area* area, int32_t site, int64_t element, uint64_t address) {
+  const int32_t bytes = heitu_launch.sites[site].bytes;
+  if (area != NULL && (area->flags & POISONED) != 0 && is_untouched(area, address, bytes)) {
+    heitu_check_found(UNINITIALISED, site, element, address, -1, NULL);
+  }
+}
+
 // Where accesses go that must not reach memory: zero each time. Polls find what they wait for.
 static int64_t nowhere(const Site* site, const void* value) {
   static _Thread_local _Alignas(WIDEST) char memory[WIDEST];
@@ -166,9 +173,8 @@ int64_t heitu_check_access(int32_t number, int64_t element, int64_t signed_addre
       return nowhere(site, value);
     }
   }
-  if (area != NULL && (site->flags & READS) != 0 && (area->flags & POISONED) != 0 &&
-      is_untouched(area, address, site->bytes)) {
-    heitu_check_found(UNINITIALISED, number, element, address, -1, NULL);
+  if ((site->flags & READS) != 0 && (site->flags & CHOSEN) == 0) {
+    check_initialised(area, number, element, address);
   }
   if (area == NULL || (area->flags & WATCHED) != 0) {
     heitu_races_access(number, element, address, value);
@@ -176,6 +182,19 @@ int64_t heitu_check_access(int32_t number, int64_t element, int64_t signed_addre
   if ((site->flags & PUBLISHES) != 0) heitu_races_publish(address);
   if ((site->flags & POLLS) != 0) end_turn();
   return signed_address;
+}
+
+void heitu_check_chosen(int32_t number, int64_t element, int64_t signed_address) {
+  if (!active) return;
+  const Site* site = &heitu_launch.sites[number];
+  const uint64_t address = (uint64_t)signed_address;
+  const Area* area = site->argument >= 0 ? &heitu_launch.arguments[site->argument].storage : NULL;
+  if (area == NULL || (area->flags & KNOWN) == 0) {
+    area = area_of(heitu_launch.areas, heitu_launch.area_count, address);
+  }
+  // What was out of bounds was read elsewhere.
+  if (area == NULL || !is_inside(area->first, area->last, address, site->bytes)) return;
+  check_initialised(area, number, element, address);
 }
 
 void heitu_check_acquired(int32_t number, int64_t address) {

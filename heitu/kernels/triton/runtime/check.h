@@ -11,6 +11,7 @@ enum SiteFlags {
   ACQUIRES = 8,    // what others published is known afterwards
   PUBLISHES = 16,  // others may come to know what was done before
   POLLS = 32,
+  CHOSEN = 64,  // of what is read not all is used; heitu_check_chosen says what
 };
 
 enum AreaFlags {
