@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from heitu.rehearsal.estimate import Span
 from heitu.rehearsal.record import Place
-from heitu.rehearsal.report import OperatorRow, Report
+from heitu.rehearsal.report import KernelRow, OperatorRow, Report
 
 KIND = "heitu-report-difference"
 ABSENT = "absent"
@@ -42,9 +42,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Change:
-    """An operator, in one phase and with one combination of dtypes, whose verdict is another.
+    """An operator, in one phase and with one combination of dtypes, or a kernel, whose verdict is another.
 
     Attributes:
+        operator: "kernel NAME" for a kernel, which has no phase and no dtypes.
         before: a verdict, or what a dtype rule says of a native one ("narrowed", "emulated", "stated_no");
             "absent" where the operator was not met.
         reason: of the worse one.
@@ -94,6 +95,7 @@ def differences(before: Report, after: Report) -> Difference:
             only_after += 1
         else:
             changes.append(_change(*key, one, other, verdicts))
+    changes += _kernel_changes(before.kernels, after.kernels)
     changes.sort(key=lambda one: (_rank(one.after), -_rank(one.before), -one.calls_after, one.operator))
     counts = (
         Count(one.verdict, one.calls, after.count(one.verdict).calls)
@@ -103,6 +105,31 @@ def differences(before: Report, after: Report) -> Difference:
     return Difference(
         KIND, _side(before), _side(after), tuple(counts), tuple(changes), same, only_before, only_after
     )
+
+
+def _kernel_changes(before: Iterable[KernelRow], after: Iterable[KernelRow]) -> Iterable[Change]:
+    """Kernels whose verdict is another; one that a side does not have is not listed."""
+    ours, theirs = _by_kernel(before), _by_kernel(after)
+    for name in ours.keys() & theirs.keys():
+        one, other = ours[name], theirs[name]
+        if one.verdict != other.verdict:
+            worse = min((one, other), key=lambda row: _rank(row.verdict))
+            reason = worse.findings[0].what if worse.findings else ", ".join(worse.unknown)
+            place = worse.findings[0].at if worse.findings else worse.defined
+            verdicts = one.verdict, other.verdict
+            yield Change(f"kernel {name}", "", (), *verdicts, one.launches, other.launches, reason, place)
+
+
+def _by_kernel(rows: Iterable[KernelRow]) -> dict[str, KernelRow]:
+    """The worst verdict of each kernel, without those of variants that a tuner passed over."""
+    together: dict[str, list[KernelRow]] = {}
+    for row in rows:
+        together.setdefault(row.name, []).append(row)
+    found = {}
+    for name, variants in together.items():
+        met = [row for row in variants if row.launches or any(one.rule == "grid" for one in row.findings)]
+        found[name] = min(met or variants, key=lambda row: _rank(row.verdict))
+    return found
 
 
 _Key = tuple[str, str, tuple[str, ...]]

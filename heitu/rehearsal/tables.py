@@ -128,7 +128,7 @@ def difference_text(difference: Difference) -> Iterable[RenderableType]:
             )
         yield table
     else:
-        yield Text("\nNo operator has another verdict.")
+        yield Text("\nNo operator or kernel has another verdict.")
     left = [
         f"{counted(difference.same, 'operator')} with the same verdict",
         f"{count(difference.only_before)} native ones met only before" if difference.only_before else "",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heitu.rehearsal import launches, terminal
+from heitu.rehearsal.difference import differences
 from heitu.rehearsal.html import to_html
 from heitu.rehearsal.launches import LaunchCounts
 from heitu.rehearsal.report import KernelRow, Report, from_json, load, to_json
@@ -86,6 +87,24 @@ def test_what_a_terminal_and_a_page_show(tmp_path: Path) -> None:
     page = to_html(report)
     assert "<h2>Kernels</h2>" in page
     assert "391 KiB of 192 KiB" in page
+
+
+def test_what_is_different_between_two_reports(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    before = report_of(tmp_path / "before")
+    write_run(tmp_path / "after")
+    one = ProcessFiles(tmp_path / "after", 9)
+    for name in ("softmax", "tuned", "wide", "long"):
+        one.kernel(name, 3)
+    one.kernel("asks", 1, verdict="unknown", unknown=["erf fp32"])
+    one.save()
+    changes = differences(before, load(tmp_path / "after")).changes
+    assert [(one.operator, one.before, one.after, one.reason) for one in changes] == [
+        ("kernel long", "refused", "native", "No grid."),
+        ("kernel wide", "refused", "native", "No dtype."),
+    ]
+    assert (changes[1].calls_before, changes[1].calls_after) == (0, 3)
 
 
 def test_there_and_back(tmp_path: Path) -> None:
