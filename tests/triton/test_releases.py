@@ -27,3 +27,22 @@ def test_block_pointers() -> None:
     blocks_kernel[(1,)](x, out, 5, 20, 8)
     padded = torch.nn.functional.pad(x, (0, 4)).reshape(5, 3, 8)
     torch.testing.assert_close(out, padded.sum(1))
+
+
+@triton.jit
+def number_kernel(number, out):
+    tl.store(out, number.to(tl.int64))
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63)])
+def test_numbers_of_64_bits(number: int) -> None:
+    out = torch.zeros(1, dtype=torch.int64)
+    number_kernel[(1,)](number, out)
+    assert out.item() == (number if number < 0 else -1)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1])
+def test_numbers_of_more_than_64_bits(number: int) -> None:
+    """From 3.6 on Triton itself says so, before that the launch."""
+    with pytest.raises(OverflowError):
+        number_kernel[(1,)](number, torch.zeros(1, dtype=torch.int64))

@@ -73,6 +73,17 @@ static int pack_pointer(PyObject* value, uint64_t* slot, int device_only) {
   return 0;
 }
 
+static int pack_integer(PyObject* value, uint64_t* slot) {
+  PyObject* number = PyNumber_Index(value);
+  if (number == NULL) return -1;
+  int beyond;
+  *slot = (uint64_t)PyLong_AsLongLongAndOverflow(number, &beyond);
+  if (beyond > 0) *slot = PyLong_AsUnsignedLongLong(number);
+  Py_DECREF(number);
+  if (beyond < 0) PyErr_SetString(PyExc_OverflowError, "an argument is less than -2**63");
+  return PyErr_Occurred() ? -1 : 0;
+}
+
 static int pack_float(PyObject* value, char kind, uint64_t* slot) {
   const double number = PyFloat_AsDouble(value);
   if (number == -1.0 && PyErr_Occurred()) return -1;
@@ -123,13 +134,7 @@ static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room, 
     return -1;
   }
   if (kind == 'p') return pack_pointer(value, slots, device_only) < 0 ? -1 : 1;
-  if (kind == 'i') {
-    PyObject* number = PyNumber_Index(value);
-    if (number == NULL) return -1;
-    *slots = PyLong_AsUnsignedLongLongMask(number);
-    Py_DECREF(number);
-    return PyErr_Occurred() ? -1 : 1;
-  }
+  if (kind == 'i') return pack_integer(value, slots) < 0 ? -1 : 1;
   return pack_float(value, kind, slots) < 0 ? -1 : 1;
 }
 
