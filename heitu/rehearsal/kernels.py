@@ -29,6 +29,7 @@ class Kernels:
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
         self.recording: Recording | None = None
+        self._refused: set[tuple[str, Location | None, Judgement]] = set()
 
     @cached_property
     def rules(self) -> ChipRules:
@@ -36,8 +37,11 @@ class Kernels:
         return chip_rules(self._chip)
 
     def refused(self, name: str, defined: Location | None, judgement: Judgement) -> None:
-        """Writes it down."""
-        self._write(name, defined, judgement)
+        """Writes it down, once: a program may try it again and again."""
+        one = name, defined, judgement
+        if one not in self._refused:
+            self._refused.add(one)
+            self._write(*one)
 
     def loaded(self, name: str, defined: Location | None, judgement: Judgement) -> int:
         """Writes it down, and gives the address of its count. Raises RuntimeError in a strict run."""

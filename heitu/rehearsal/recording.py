@@ -152,7 +152,8 @@ class Recording:
             defined: file and line.
             said: verdict, message, required, limit, findings and unknown of docs/report.md.
         """
-        slot, address = self._launches.slot()
+        with self._lock:
+            slot, address = self._launches.slot()
         user = here().user
         self._write(
             event="kernel",

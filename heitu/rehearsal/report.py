@@ -212,7 +212,7 @@ class KernelRow:
     """A kernel that is no operator of torch's, with one verdict. See `record.Kernel`.
 
     Attributes:
-        variants: how often it was compiled, for other dtypes and constants.
+        variants: compiled for other dtypes or constants; those of which the record says the same are one.
         launches: of all variants.
         required: of the variant that needs most.
         evidence: numbers of `Report.evidence`.

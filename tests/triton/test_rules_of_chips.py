@@ -144,7 +144,8 @@ def test_a_grid_that_is_too_large(tmp_path: Path, chip: str, grid: str, words: s
         """,
     )
     assert kernels(report)["scale", "native"]["launches"] == 1
-    assert kernels(report)["scale", "refused"]["findings"][0]["rule"] == "grid"
+    refused = kernels(report)["scale", "refused"]
+    assert (refused["findings"][0]["rule"], refused["variants"]) == ("grid", 1)
 
 
 def test_what_triton_has_kept_is_judged_anew_for_another_chip(tmp_path: Path) -> None:
