@@ -9,9 +9,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Vendors' plugins lie beside the environment, not in it: `import torch` would import them.
 PLUGINS := $(VENV)/plugins
-# So does Triton, which torch looks for: without it torch is as in most environments without a GPU.
-TRITON := $(VENV)/triton
-TRITON_WHEEL ?= triton==3.9.0
+# So does Triton, which torch looks for: without it torch is as in most environments without a GPU. Other releases
+# (TRITON_WHEEL=triton==3.6.0) get folders of their own.
+TRITON_TESTED := triton==3.9.0
+TRITON_WHEEL ?= $(TRITON_TESTED)
+TRITON := $(VENV)/$(subst ==,-,$(patsubst $(TRITON_TESTED),triton,$(TRITON_WHEEL)))
 TORCH_NPU ?= torch_npu==2.13.0
 # Every operator of the emulated CANN against the CPU, in every dtype: left to make test-full.
 SLOW_ASCEND := test_operators.py test_variants.py
