@@ -413,3 +413,21 @@ def test_the_maxima_of_an_embedding_bag_have_no_deterministic_gradient() -> None
             out.sum().backward()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_layer_norm_adds_up_in_32_bits(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(1500, 64), torch.rand(64), torch.rand(64)
+    given = [each.to("cuda", dtype).requires_grad_() for each in (x, weight, bias)]
+    exact = [each.detach().double().requires_grad_() for each in given]
+    out, mean, rstd = torch.native_layer_norm(given[0], (64,), given[1], given[2], 1e-5)
+    assert (out.dtype, mean.dtype, rstd.dtype) == (dtype, torch.float32, torch.float32)
+    expected = torch.nn.functional.layer_norm(exact[0], (64,), exact[1], exact[2])
+    gradient = torch.randn(1500, 64, device="cuda").to(dtype)
+    ours = torch.autograd.grad(out, given, gradient)
+    theirs = torch.autograd.grad(expected, exact, gradient.double())
+    for a, b in zip((out, *ours), (expected, *theirs), strict=True):
+        assert a.dtype == dtype
+        # One rounding of the exact sum, and what 32 bits lose on the way.
+        assert ((a.double() - b).abs() <= torch.finfo(dtype).eps * b.abs().clamp(min=1)).all()

@@ -32,6 +32,8 @@ UNDEFINED_VALUES = {"empty_strided", "new_empty_strided"}
 HOST_ARGUMENTS = {"tensor_split"}
 # Entries whose kernels lay out results in another way on CUDA than on the CPU: attention's heads come last.
 OWN_STRIDES = {"nn.functional.scaled_dot_product_attention"}
+# Entries that give the mean and deviation of 16-bit floats in 32 bits on CUDA alone.
+WIDE_STATISTICS = {"native_layer_norm"}
 # Entries without an out= on CUDA.
 NO_OUT = {"narrow_copy"}
 # Entries that cast into an out= of another dtype on CUDA alone.
@@ -191,7 +193,11 @@ class Pair:
         wider = self.dtype if host.refused else None
         named = device.arguments is not None and device.arguments.placed
         comparison = Comparison(
-            not (host.drew or self.undefined), named, self.op.name not in OWN_STRIDES, wider
+            not (host.drew or self.undefined),
+            named,
+            self.op.name not in OWN_STRIDES,
+            wider,
+            self.op.name in WIDE_STATISTICS,
         )
         shared = self.dtype in self.op.supported_dtypes("cpu")
         if host.refused is not None and device.error is not None and shared:

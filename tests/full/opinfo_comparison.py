@@ -42,6 +42,7 @@ class Comparison:
     placed: bool = True  # whether the arguments name the device
     strides: bool = True
     narrow: torch.dtype | None = None  # the dtype, where the CPU computed in a wider one
+    wide: bool = False  # whether CUDA gives some results of 16-bit floats in 32 bits, where the CPU does not
     problems: list[str] = field(default_factory=list)
 
     def say(self, problem: str) -> None:
@@ -65,6 +66,8 @@ class Comparison:
                 self.say(f"result: {other} instead of {one}")
 
     def tensor(self, host: Tensor, device: Tensor) -> None:
+        if self.wide and device.dtype == WIDER.get(host.dtype):
+            device = device.to(host.dtype)
         if device.device.type != "cuda" and self.placed:
             self.say(f"device: a result is on {device.device}")
         if host.layout != device.layout:

@@ -2,8 +2,6 @@
 #include <ATen/ops/baddbmm_ops.h>
 #include <ATen/ops/bmm_ops.h>
 #include <ATen/ops/mm_ops.h>
-#include <ATen/ops/native_layer_norm_backward_ops.h>
-#include <ATen/ops/native_layer_norm_ops.h>
 
 #include "typed.h"
 
@@ -14,8 +12,6 @@ void add_network_kernels(TypedKernels& kernels) {
   HEITU_TYPED_JUDGED(bmm);
   HEITU_TYPED_JUDGED(addmm);
   HEITU_TYPED_JUDGED(baddbmm);
-  HEITU_TYPED(native_layer_norm);
-  HEITU_TYPED(native_layer_norm_backward);
 }
 
 }  // namespace heitu
