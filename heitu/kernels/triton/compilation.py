@@ -7,6 +7,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -167,3 +168,17 @@ def runtime() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
+
+
+@cache
+def share_threads() -> None:
+    """Has kernels run on the threads on which torch runs its operators, if their OpenMP runtime is known."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text("utf-8").splitlines() if maps.exists() else []
+    for file in sorted({line.split(maxsplit=5)[5] for line in lines if "omp" in line and ".so" in line}):
+        if re.match(r"lib(gomp|iomp5|omp)\b", Path(file).name) and f"{os.sep}torch{os.sep}lib" in file:
+            parallel = getattr(ctypes.CDLL(file), "GOMP_parallel", None)
+            if parallel is not None:
+                share = ctypes.CDLL(str(runtime().__file__)).heitu_share_threads
+                share(ctypes.cast(parallel, ctypes.c_void_p))
+                return

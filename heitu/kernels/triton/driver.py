@@ -140,7 +140,8 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         constants = {key[0] for key in getattr(source, "constants", {}) if len(key) == 1}
         kinds = ["constexpr" if number in constants else kind for number, kind in enumerate(kinds)]
         sites = metadata.checked_sites
-        at_once = MOST_AT_ONCE if metadata.waits_for_others else 1 if sites else threads()
+        at_once = -MOST_AT_ONCE if metadata.waits_for_others else 1 if sites else threads()
+        compilation.share_threads()
         launcher = compilation.runtime().Launcher(
             letters(kinds),
             metadata.scratch_bytes,

@@ -39,6 +39,8 @@ static struct {
           .busy = PTHREAD_MUTEX_INITIALIZER,
           .arrived = PTHREAD_COND_INITIALIZER};
 
+static void (*team)(void (*)(void*), void*, unsigned, unsigned);
+
 static pthread_mutex_t failure_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char* failure;
 
@@ -104,14 +106,26 @@ static void forget(void) {
   pthread_cond_init(&pool.arrived, NULL);
   pool.threads = pool.asleep = 0;
   pool.working = pool.wanted = 0;
+  team = NULL;
 }
 
-static void grow(int threads) {
+static void prepare_for_fork(void) {
   static int registered;
   if (!registered) {
     registered = 1;
     pthread_atfork(NULL, NULL, forget);
   }
+}
+
+void heitu_share_threads(void (*parallel)(void (*)(void*), void*, unsigned, unsigned)) {
+  prepare_for_fork();
+  team = parallel;
+}
+
+static void join_team(void* job) { work(job); }
+
+static void grow(int threads) {
+  prepare_for_fork();
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -128,6 +142,8 @@ int heitu_run_grid(Kernel kernel, const uint64_t* arguments, const int32_t* grid
   Job job = {kernel, arguments, {grid[0], grid[1], grid[2]}, 0, 1, scratch_bytes};
   job.count = (int64_t)grid[0] * grid[1] * grid[2];
   if (job.count <= 0) return 0;
+  const int together = threads < 0;
+  if (together) threads = -threads;
   if (threads > MOST_THREADS) threads = MOST_THREADS;
   if (threads > job.count) threads = (int)job.count;
   if (threads <= 1 || pthread_mutex_trylock(&pool.busy) != 0) {
@@ -145,6 +161,14 @@ int heitu_run_grid(Kernel kernel, const uint64_t* arguments, const int32_t* grid
   }
   job.portion = job.count / ((int64_t)threads * PORTIONS);
   if (job.portion < 1) job.portion = 1;
+  if (team != NULL && !together) {
+    pool.next = 0;
+    pool.out_of_memory = 0;
+    team(join_team, &job, (unsigned)threads, 0);
+    const int code = pool.out_of_memory ? -1 : 0;
+    pthread_mutex_unlock(&pool.busy);
+    return code;
+  }
   grow(threads - 1);
   pthread_mutex_lock(&pool.mutex);
   pool.job = job;
