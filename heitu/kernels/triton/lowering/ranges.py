@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from math import gcd
 
 from heitu.kernels.triton.ir import Function, Operation, Value
+from heitu.kernels.triton.lowering.shapes import VIEWS
 
 REMAINDERS = ("arith.remsi", "arith.remui")
 QUOTIENTS = ("arith.divsi", "arith.divui")
-_THROUGH = ("tt.splat", "tt.broadcast", "tt.expand_dims", "tt.trans", "arith.extsi", "arith.index_cast")
+_THROUGH = (*VIEWS, "arith.extsi", "arith.index_cast")
 # Shorter stretches are not worth a loop of their own.
 SHORTEST = 8
 
