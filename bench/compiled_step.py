@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench.gpt_step import GPT, Side
+from bench.gpt_step import GPT, Side, add_sizes
 
 SIDES = {"compiled, cuda": "cuda", "eager, cuda": "cuda", "compiled, cpu": "cpu", "eager, cpu": "cpu"}
 
@@ -25,15 +25,9 @@ SIDES = {"compiled, cuda": "cuda", "eager, cuda": "cuda", "compiled, cpu": "cpu"
 def main() -> None:
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--context", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add_sizes(parser, steps=40)
     parser.add_argument("--mode", default="default", help="of torch.compile")
     parser.add_argument("--profile", action="store_true", help="kernels of the first, on stderr")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

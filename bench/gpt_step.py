@@ -85,17 +85,22 @@ class Side:
         self.times.append(time.perf_counter() - start)
 
 
-def main() -> None:
-    """Runs the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=60)
+def add_sizes(parser: argparse.ArgumentParser, steps: int) -> None:
+    """Adds what says how large the model is, and how many steps it makes."""
+    parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--profile", type=int, default=0, metavar="TURNS", help="operators, on stderr")
     parser.add_argument("--json", action="store_true")
+
+
+def main() -> None:
+    """Runs the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_sizes(parser, steps=60)
+    parser.add_argument("--profile", type=int, default=0, metavar="TURNS", help="operators, on stderr")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
