@@ -42,15 +42,20 @@ class Bounds:
 
     Args:
         exact: whether it lets no others through.
+        level: at which the highs and the conditions are known.
     """
 
     conditions: tuple[str, ...]
     highs: tuple[str, ...]
     exact: bool = True
+    level: int = 0
 
     def __and__(self, other: Bounds) -> Bounds:
         return Bounds(
-            (*self.conditions, *other.conditions), (*self.highs, *other.highs), self.exact and other.exact
+            (*self.conditions, *other.conditions),
+            (*self.highs, *other.highs),
+            self.exact and other.exact,
+            max(self.level, other.level),
         )
 
 
@@ -192,8 +197,8 @@ class Access:
         """The mask as bounds of the innermost loop; None where it is not known to be that."""
         nest = self.nest
         if not self.depends(mask, index):
-            text, _ = nest.value(mask, index)
-            return Bounds((text,), ()) if text != "1" else Bounds((), ())
+            text, level = nest.value(mask, index)
+            return Bounds((text,), (), level=level) if text != "1" else Bounds((), ())
         operation = mask.operation
         if operation is None or nest.scope.tile(mask) is not None:
             return None
@@ -215,17 +220,20 @@ class Access:
             left, right = right, left
             predicate = predicate[0] + ("lt" if predicate[1:] == "gt" else "le")
         conditions: tuple[str, ...] = ()
+        level = max(left.level, right.level)
         if predicate[0] == "u":
             conditions = (f"{left.start} >= 0", f"{right.start} >= 0")
         if left.step == 0 and right.step == 0:
             comparison = "<" if predicate[1:] == "lt" else "<="
-            return Bounds((*conditions, f"{left.start} {comparison} {right.start}"), (), not conditions)
+            return Bounds(
+                (*conditions, f"{left.start} {comparison} {right.start}"), (), not conditions, level
+            )
         if left.step == 1 and right.step == 0:  # i + a < b
             high = f"({right.start} - {left.start}{' + 1' if predicate[1:] == 'le' else ''})"
-            return Bounds(conditions, (high,), not conditions)
+            return Bounds(conditions, (high,), not conditions, level)
         if left.step == 0 and right.step == 1:  # a < i + b, from the first on
             comparison = "<" if predicate[1:] == "lt" else "<="
-            return Bounds((*conditions, f"{left.start} {comparison} {right.start}"), (), False)
+            return Bounds((*conditions, f"{left.start} {comparison} {right.start}"), (), False, level)
         return None
 
 

@@ -25,6 +25,7 @@ from heitu.kernels.triton.lowering.shapes import ZERO, Coordinate, Index, flat_i
 
 if TYPE_CHECKING:
     from heitu.kernels.triton.lowering.scope import Scope
+    from heitu.kernels.triton.lowering.totals import Total
 
 # The C of an element, and the level at which it is known.
 Element = tuple[str, int]
@@ -37,6 +38,7 @@ class Nest:
     Args:
         order: the axes from the outermost loop to the innermost.
         pragma: what stands before the innermost loop.
+        total: what the innermost loop adds up, if it is a reduction along it.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Nest:
         shape: tuple[int, ...],
         order: Sequence[int] | None = None,
         pragma: str = "GCC ivdep",
+        total: Total | None = None,
     ) -> None:
         self.scope = scope
         self.shape = shape
         self.pragma = pragma
+        self.total = total
         axes = [axis for axis in (order if order is not None else range(len(shape))) if shape[axis] > 1]
         self.extents = [shape[axis] for axis in axes]
         coordinates = {axis: Coordinate(f"i{level}", level) for level, axis in enumerate(axes, start=1)}
@@ -64,6 +68,7 @@ class Nest:
         self.spills: dict[Value, str] = {}
         self.bounds: set[Bounds] = set()
         self.masked = True  # whether masks that are bounds are looked at
+        self.reads = False  # whether the innermost loop reads the program's memory
         self.only_stores = False  # whether the roots are stores, all of them masked
         self.access = Access(self)
         self._known: dict[tuple[Value, Index], Element] = {}
@@ -145,9 +150,17 @@ class Nest:
                 *self.before[level],
             )
         inner = f"i{self.depth}"
+        start, end, statements = bodies[0]
+        # Memory is read fastest from one end to the other.
+        if self.total is not None and not self.reads and self.total.is_worth_parts(self._extent, statements):
+            start = self.total.write_in_parts(self.scope, inner, end, statements)
+            bodies[0] = (start, end, statements)
         for start, end, statements in bodies:
-            if self.pragma:
-                write(f"#pragma {self.pragma}")
+            if start == end:
+                continue
+            pragma = self.total.pragma() if self.total is not None else self.pragma
+            if pragma:
+                write(f"#pragma {pragma}")
             write(f"for (int64_t {inner} = {start}; {inner} < {end}; ++{inner}) {{", *statements, "}")
         for level in range(self.depth - 1, -1, -1):
             write(*self.after[level], "}")
@@ -200,6 +213,8 @@ class Nest:
             at = index[0]
             return (f"({kind})({at.text} + {start})" if start else f"(({kind}){at.text})"), at.level
         parts = operands_at(operation, index, operation.results.index(value))
+        if name == "arith.select" and self._lets_through(operation.operands[0], parts[0][1]):
+            return self.value(*parts[1])
         if name in ("tt.splat", "tt.broadcast", "tt.expand_dims", "tt.trans", "tt.reshape", "tt.split"):
             return self.value(*parts[0])
         if name in (*REMAINDERS, *QUOTIENTS) and self.access.depends(value, index):
@@ -229,6 +244,7 @@ class Nest:
                 other, other_level = self.value(rest[1], index) if len(rest) > 1 else ("0", 0)
                 level = max(level, mask[1], other_level)
                 text = f"{mask[0]} ? {text} : {other}"
+        self.reads = self.reads or level == self.depth
         return self.name(register_type(kind), text, level)
 
     def mask(self, mask: Value, index: Index) -> Element | None:
@@ -239,6 +255,14 @@ class Nest:
             if not self.masked:
                 return None
         return self.value(mask, index)
+
+    def _lets_through(self, mask: Value, index: Index) -> bool:
+        """Whether a mask that ends all rows at the same place holds in this loop, which ends there."""
+        if not self.depth or not self.access.depends(mask, index):
+            return False
+        bounds = self.access.bounds(mask, index)
+        # Where rows end at different places, to choose between elements is cheaper than two loops a row.
+        return bounds is not None and bounds.level == 0 and self.mask(mask, index) is None
 
     def _is_kept(self, mask: Value, index: Index) -> bool:
         """Whether the mask, or what it is made of, is wanted later, so that it has to be computed."""

@@ -8,6 +8,7 @@ from heitu.kernels.triton.lowering.planning import Plan, best_order
 from heitu.kernels.triton.lowering.representation import register_type, rounded
 from heitu.kernels.triton.lowering.scope import Scope
 from heitu.kernels.triton.lowering.shapes import Index, flat_index
+from heitu.kernels.triton.lowering.totals import Total
 
 # Combinations that a loop may take in any order: OpenMP's name of each, and the C of what changes nothing.
 ANY_ORDER = {
@@ -31,17 +32,23 @@ def combine(
     scope: Scope, region: Region, values: list[str], nest: Nest | None = None, level: int = 0
 ) -> list[str]:
     """The C of what a region makes of scalars; its operations become statements of the nest, or scope."""
-    lines, scope.lines = scope.lines, []
-    for argument, text in zip(region.block.arguments, values, strict=True):
-        scope.names[argument] = text
-    scope.lower(region)
-    made, scope.lines = scope.lines, lines
-    for line in made:
+    lines, made = _combined(scope, region, values)
+    for line in lines:
         if nest is None:
             scope.write(line)
         else:
             nest.statement(level, line)
-    return [scope.scalar(value) for value in region.blocks[-1].end.operands]
+    return made
+
+
+def _combined(scope: Scope, region: Region, values: list[str]) -> tuple[list[str], list[str]]:
+    """Statements, and the C of what a region makes of scalars after them."""
+    written, scope.lines = scope.lines, []
+    for argument, text in zip(region.block.arguments, values, strict=True):
+        scope.names[argument] = text
+    scope.lower(region)
+    lines, scope.lines = scope.lines, written
+    return lines, [scope.scalar(value) for value in region.blocks[-1].end.operands]
 
 
 def _only_operation(region: Region) -> Operation | None:
@@ -93,27 +100,31 @@ def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation
     value = operation.operands[0]
     shape, kind = value.type.shape, value.type.scalar
     name, _ = ANY_ORDER[only.name]
-    total = scope.fresh("total")
+    region = operation.regions[0]
+
+    def added(total: str, element: str) -> tuple[list[str], str]:
+        # Between elements of less than 32 bits a sum keeps 32, and is rounded once, as it is on chips.
+        if kind.is_float and only.name in ("arith.addf", "arith.mulf"):
+            return [], f"{total} {name} {element}"
+        lines, (made,) = _combined(scope, region, [total, element])
+        return lines, made
+
+    total = Total(scope.fresh("total"), register_type(kind), name, _identity(only, kind), added)
     order = [each for each in range(len(shape)) if each != axis] + [axis]
-    nest = Nest(scope, shape, order, f"omp simd reduction({name}:{total})")
+    nest = Nest(scope, shape, order, total=total)
     nest.spills = plan.spill()
     targets = [scope.place_for(result) for result in operation.results]
     is_tensor = operation.result.type.is_tensor
-    nest.statement(nest.outside, f"{register_type(kind)} {total} = {_identity(only, kind)};")
-    region = operation.regions[0]
+    nest.statement(nest.outside, f"{total.kind} {total.name} = {total.identity};")
 
     def root(nest: Nest) -> None:
         element, _ = nest.value(value, nest.index)
-        # Between elements of less than 32 bits a sum keeps 32, and is rounded once, as it is on chips.
-        (made,) = (
-            [f"{total} {name} {element}"]
-            if kind.is_float and only.name in ("arith.addf", "arith.mulf")
-            else combine(scope, region, [total, element], nest, nest.depth)
-        )
-        nest.statement(nest.depth, f"{total} = {made};")
+        lines, made = added(total.name, element)
+        for line in (*lines, f"{total.name} = {made};"):
+            nest.statement(nest.depth, line)
 
     (target,) = _place(targets, nest.index, axis, shape, is_tensor)
-    nest.after[nest.outside].append(f"{target} = {rounded(kind, total)};")
+    nest.after[nest.outside].append(f"{target} = {rounded(kind, total.name)};")
     nest.emit(root)
     scope.tiles.update(nest.spills)
 
