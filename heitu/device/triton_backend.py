@@ -119,8 +119,6 @@ def replace_backend(module: ModuleType) -> None:
 
                 _watch.refused(kernel.name, kernel.location, judgement)
                 raise refusal(kernel.name, judgement, _watch.rules)
-            place = kernel.location
-            metadata["defined"] = [place.file, place.line, place.column] if place else None
             metadata["judgement"] = judgement.to_plain()
 
     class DeviceLibraries(Libraries):

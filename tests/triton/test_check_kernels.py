@@ -124,6 +124,30 @@ def test_how_a_program_ends(tmp_path: Path, words: tuple[str, str], code: int) -
         assert ": out of bounds, 2 accesses in 2 launches" in done.stderr
 
 
+FILLING = """
+import triton, triton.language as tl
+
+@triton.jit
+def fill(x, value, mask):
+    tl.store(x, value, mask=mask)
+"""
+
+
+def test_a_copy_of_the_program_has_its_own_places(tmp_path: Path) -> None:
+    """Triton's cache gives it what was compiled of the other."""
+    kept = tmp_path / "kept"
+    text = PROGRAM.replace("@triton.jit", "from filling import fill\n\n@triton.jit").replace(
+        "tl.store", "fill"
+    )
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "filling.py").write_text(FILLING)
+        done = run(program(folder, text), "wrong", "0", **CHECKED, TRITON_CACHE_DIR=str(kept))
+        assert f"at       {folder}/filling.py:6: tl.store(x, value, mask=mask)" in done.stderr
+    assert len(list(kept.rglob("past_the_end.so"))) == 1
+
+
 def test_nothing_is_checked_unasked(tmp_path: Path) -> None:
     done = run(program(tmp_path), "right", "0")
     assert (done.returncode, done.stderr) == (0, "")

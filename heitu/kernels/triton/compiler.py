@@ -131,6 +131,8 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
     def make_c(self, module: Any, metadata: dict[str, Any], options: Options) -> str:
         """Raises LoweringError for what a CPU has no way to do, with its place in the program."""
         parsed = read(str(module))
+        place = parsed.kernel.location
+        metadata["defined"] = [place.file, place.line, place.column] if place else None
         self.judge(parsed, metadata, options)
         metadata["checked_sites"] = instrument(parsed) if options.check else []
         program = lower(parsed, options.num_warps * options.warp_size)

@@ -14,6 +14,7 @@ from triton.backends.driver import DriverBase
 
 from heitu.kernels.triton import compilation
 from heitu.kernels.triton.checking import poison
+from heitu.kernels.triton.places import at_home
 from heitu.kernels.triton.signature import letters, unpacking
 from heitu.settings import settings
 
@@ -136,6 +137,7 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
 
     def launcher(self, source: Any, metadata: Any) -> Callable[..., None]:
         """What a launch of a compiled kernel calls."""
+        metadata = at_home(source, metadata)
         kinds = list(source.signature.values())
         constants = {key[0] for key in getattr(source, "constants", {}) if len(key) == 1}
         kinds = ["constexpr" if number in constants else kind for number, kind in enumerate(kinds)]
