@@ -33,6 +33,9 @@ class Watch(Protocol):
     def loaded(self, name: str, defined: Location | None, judgement: Judgement) -> int:
         """A kernel is about to be launched. Returns the address of its count (64 bits), or 0."""
 
+    def defect(self, kind: str, kernel: str, at: tuple[str, int] | None, argument: str, text: str) -> int:
+        """A kernel accessed memory wrongly. Returns the address of the count of such accesses, or 0."""
+
 
 _watch: Watch | None = None
 
@@ -160,6 +163,10 @@ def replace_backend(module: ModuleType) -> None:
             import torch
 
             super().__init__()
+            if settings.check_kernels and _watch is not None:
+                from heitu.kernels.triton.checking import report
+
+                report.tell(_watch.defect)
             self.utils = DeviceLibraries()
             # As attributes, because a launch calls them.
             this: Any = self

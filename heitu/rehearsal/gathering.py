@@ -15,7 +15,7 @@ from heitu.errors import HeituError
 from heitu.rehearsal.advice import advise
 from heitu.rehearsal.documents import documented
 from heitu.rehearsal.estimate import Costs, Pace, Span, estimate
-from heitu.rehearsal.kernel_rows import kernel_advice, kernel_rows
+from heitu.rehearsal.kernel_rows import defect_rows, kernel_advice, kernel_rows
 from heitu.rehearsal.places import below
 from heitu.rehearsal.reasons import Sources, reason
 from heitu.rehearsal.record import Counts, Operator, Place, Process, Record, Run
@@ -91,6 +91,7 @@ def gather(record: Record, chip: Chip | None = None) -> Report:
             type(one)(one.pid, one.type, one.message, below(one.user, places)) for one in record.failures
         ),
         kernels=kernels,
+        defects=defect_rows(record.defects, run.directory),
         packages=record.packages,
         versions=tuple(_versions(record)),
         evidence=tuple(sources.all),

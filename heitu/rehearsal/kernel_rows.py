@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from heitu.chips import Chip
 from heitu.rehearsal.places import below
 from heitu.rehearsal.reasons import Sources
-from heitu.rehearsal.record import Kernel, KernelFinding, Place
-from heitu.rehearsal.report import Advice, KernelRow
+from heitu.rehearsal.record import Defect, Kernel, KernelFinding, Place
+from heitu.rehearsal.report import Advice, DefectRow, KernelRow
 
 ORDER = {"refused": 0, "unknown": 1}
 
@@ -59,6 +60,18 @@ def _evidence(sources: Sources, kernel: Kernel, findings: Iterable[KernelFinding
     if "grid" in rules:
         yield from sources.add("limits.grid_programs", chip.limits.grid_programs)
         yield from sources.add("limits.grid_extents", chip.limits.grid_extents)
+
+
+def defect_rows(defects: Iterable[tuple[Defect, int]], directory: str) -> tuple[DefectRow, ...]:
+    """In the order of kernels, of which those with most wrong accesses come first."""
+    rows = [
+        DefectRow(one.kind, one.kernel, below(one.at, directory), one.argument, one.text, accesses)
+        for one, accesses in defects
+    ]
+    of_kernel: Counter[str] = Counter()
+    for row in rows:
+        of_kernel[row.kernel] += row.accesses
+    return tuple(sorted(rows, key=lambda row: (-of_kernel[row.kernel], row.kernel, -row.accesses)))
 
 
 def kernel_advice(rows: Iterable[KernelRow]) -> list[Advice]:

@@ -52,6 +52,10 @@ class Kernels:
             )
         return address
 
+    def defect(self, kind: str, kernel: str, at: tuple[str, int] | None, argument: str, text: str) -> int:
+        """Writes it down, and gives the address of its count, or 0."""
+        return 0 if self.recording is None else self.recording.defect(kind, kernel, at, argument, text)
+
     def _write(self, name: str, defined: Location | None, judgement: Judgement) -> int:
         if self.recording is None:
             return 0

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from heitu.errors import ExitCode, HeituError
 from heitu.rehearsal import launches
 from heitu.rehearsal.record import (
     Counts,
+    Defect,
     Failure,
     Kernel,
     KernelFinding,
@@ -42,6 +43,8 @@ SAMPLES = 4096
 SLOTS_AT = 102400
 SLOTS = 65536
 SLOT = struct.Struct("<8Q")
+_T = TypeVar("_T")
+
 _SAMPLE = struct.Struct("<3Q")
 _LINE_LIMIT = 1 << 20  # characters; a longer line is not one of ours
 _TEXT_LIMIT = 20_000  # characters of a message
@@ -107,6 +110,7 @@ class _Log:
     operators: dict[int, Operator] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     kernels: list[tuple[Kernel, int | None]] = field(default_factory=list)  # with the place of its count
+    defects: list[tuple[Defect, int | None]] = field(default_factory=list)  # likewise
     packages: dict[str, str] = field(default_factory=dict)
     end: float | None = None
     broken: int = 0
@@ -123,8 +127,9 @@ class _Log:
             message = str(said["message"])[:_TEXT_LIMIT]
             self.failures.append(Failure(pid, kind, message, _place(said.get("user"))))
         elif event == "kernel" and len(self.kernels) < launches.SLOTS:
-            slot = said.get("slot")
-            self.kernels.append((_kernel(said), None if slot is None else int(slot)))
+            self.kernels.append((_kernel(said), _slot(said)))
+        elif event == "defect" and len(self.defects) < launches.SLOTS:
+            self.defects.append((_defect(said), _slot(said)))
         elif event == "packages":
             self.packages.update({str(name): str(version) for name, version in said["versions"].items()})
         elif event == "end":
@@ -141,6 +146,7 @@ class _Merged:
         self._unnamed = Counts()
         self._failures: list[Failure] = []
         self._kernels: dict[Kernel, int] = {}
+        self._defects: dict[Defect, int] = {}
         self._packages: dict[str, str] = {}
 
     def add(self, stem: str, log_path: Path | None, counters_path: Path | None) -> None:
@@ -188,10 +194,10 @@ class _Merged:
             )
         )
         self._failures += log.failures
-        launched = launches.read(log_path.with_suffix(".launches")) if log_path and log.kernels else ()
-        for kernel, at in log.kernels:
-            count = launched[at] if at is not None and 0 <= at < len(launched) else 0
-            self._kernels[kernel] = self._kernels.get(kernel, 0) + count
+        told = log.kernels or log.defects
+        found_there = launches.read(log_path.with_suffix(".launches")) if log_path and told else ()
+        _add_up(self._kernels, log.kernels, found_there)
+        _add_up(self._defects, log.defects, found_there)
         self._packages |= log.packages
 
     def _log(self, pid: int, path: Path) -> _Log:
@@ -216,6 +222,7 @@ class _Merged:
             self._unnamed,
             tuple(self._failures),
             tuple(self._kernels.items()),
+            tuple(self._defects.items()),
             tuple(sorted(self._packages.items())),
             tuple(self.notes),
         )
@@ -269,6 +276,27 @@ def _operator(said: dict[str, Any]) -> Operator:
         ),
         user=_place(said.get("user")),
         site=_place(said.get("site")),
+    )
+
+
+def _add_up(sums: dict[_T, int], said: Iterable[tuple[_T, int | None]], counts: Sequence[int]) -> None:
+    """Adds the count of each, found at its place, to what other processes said of the same."""
+    for one, at in said:
+        count = counts[at] if at is not None and 0 <= at < len(counts) else 0
+        sums[one] = sums.get(one, 0) + count
+
+
+def _slot(said: dict[str, Any]) -> int | None:
+    return None if said.get("slot") is None else int(said["slot"])
+
+
+def _defect(said: dict[str, Any]) -> Defect:
+    return Defect(
+        kind=str(said["kind"])[:_TEXT_LIMIT],
+        kernel=str(said["kernel"])[:_TEXT_LIMIT],
+        at=_place(said.get("at")),
+        argument=str(said["argument"])[:_TEXT_LIMIT],
+        text=str(said["text"])[:_TEXT_LIMIT],
     )
 
 

@@ -134,6 +134,24 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Defect:
+    """A wrong access of memory in a kernel, found by --check-kernels.
+
+    Attributes:
+        kind: "out of bounds", "race between program instances", or another of docs/triton.md.
+        at: the line of the access; None where it is not known.
+        argument: of the kernel, through which memory was accessed; empty where it is not known.
+        text: of the first such access, in several lines.
+    """
+
+    kind: str
+    kernel: str
+    at: Place | None
+    argument: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Process:
     """One process. `end` is None where it did not end in an orderly way."""
 
@@ -183,6 +201,7 @@ class Record:
     Attributes:
         unnamed: what was counted without a line to say of what.
         kernels: with their launches.
+        defects: with the number of such accesses.
         notes: what could not be read.
     """
 
@@ -192,5 +211,6 @@ class Record:
     unnamed: Counts = Counts()
     failures: tuple[Failure, ...] = ()
     kernels: tuple[tuple[Kernel, int], ...] = ()
+    defects: tuple[tuple[Defect, int], ...] = ()
     packages: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()

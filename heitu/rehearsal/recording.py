@@ -166,6 +166,16 @@ class Recording:
         )
         return address
 
+    def defect(self, kind: str, kernel: str, at: tuple[str, int] | None, argument: str, text: str) -> int:
+        """Writes down a wrong access in a kernel. Returns the address of the count of such accesses, or 0."""
+        with self._lock:
+            slot, address = self._launches.slot()
+        place = None if at is None else [*at, kernel]
+        self._write(
+            event="defect", kind=kind, kernel=kernel, at=place, argument=argument, text=text, slot=slot
+        )
+        return address
+
     def forbid(self, name: str, why: str) -> None:
         """Raises RuntimeError for a kernel of Triton's that is not known to run, if this is a strict run."""
         if not self._strict or f"triton::{name}" in self._allowed:

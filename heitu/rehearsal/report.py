@@ -11,7 +11,7 @@ from heitu.rehearsal.estimate import Estimate, Span
 from heitu.rehearsal.plain import from_plain, to_plain
 from heitu.rehearsal.record import Failure, KernelFinding, Place
 
-SCHEMA = 1
+SCHEMA = 2
 KIND = "heitu-report"
 
 
@@ -233,6 +233,18 @@ class KernelRow:
 
 
 @dataclass(frozen=True)
+class DefectRow:
+    """A wrong access of memory in a kernel; see `record.Defect`. `accesses`: how many such there were."""
+
+    kind: str
+    kernel: str
+    at: Place | None
+    argument: str
+    text: str
+    accesses: int
+
+
+@dataclass(frozen=True)
 class Ending:
     """Where it ended, if not well: `what` happened, and the line of the user's code."""
 
@@ -259,6 +271,7 @@ class Report:
     ending: Ending | None
     failures: tuple[Failure, ...]
     kernels: tuple[KernelRow, ...]
+    defects: tuple[DefectRow, ...]
     packages: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     evidence: tuple[Evidence, ...]

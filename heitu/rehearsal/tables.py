@@ -94,6 +94,14 @@ def report_text(report: Report) -> Iterable[RenderableType]:
                 )
             )
         yield table
+    if report.defects:
+        yield Text("\nDefects in kernels", style="bold")
+        table = _table("kernel", "defect", "argument", "accesses>", "where")
+        for defect in report.defects:
+            at = terminal.shown(defect.at, 40) if defect.at else ""
+            accesses = count(defect.accesses)
+            table.add_row(*_cells(defect.kernel, defect.kind, defect.argument, accesses, at))
+        yield table
     for said in report.documents:
         what = "is not supported" if said.statement == "stated_no" else "may run on the host"
         dtypes = f" in {', '.join(said.dtypes)}" if said.dtypes else ""

@@ -40,6 +40,8 @@ def summary(report: Report, written: Sequence[Path] | None, color: bool, width: 
     tail = []
     if report.kernels:
         tail.append(line("kernels", kernels(report), "dim"))
+    if report.defects:
+        tail.append(line("defects", defects(report, width - _LABEL), "refused"))
     if report.ending is not None:
         tail.append(line("ended", _at(report.ending.at, report.ending.what, width - _LABEL)))
     if report.memory.peak_reserved or report.memory.capacity:
@@ -99,6 +101,14 @@ def kernels(report: Report) -> str:
     verdicts = [f"{count(sum(row.verdict == one for row in report.kernels))} {one}" for one in said]
     launches = counted(sum(row.launches for row in report.kernels), "launch", "launches")
     return f"{counted(len(met), 'kernel')}, {launches}: {', '.join(verdicts)}"
+
+
+def defects(report: Report, width: int = WIDTH) -> str:
+    """How many wrong accesses of which kernels: "2 in kernel add: out of bounds at add.py:7, …"."""
+    names = list(dict.fromkeys(row.kernel for row in report.defects))
+    first = report.defects[0]
+    whose = f"kernel {names[0]}" if len(names) == 1 else counted(len(names), "kernel")
+    return _at(first.at, f"{count(len(report.defects))} in {whose}: {first.kind}", width)
 
 
 def on_chip_memory(kernel: KernelRow) -> str:

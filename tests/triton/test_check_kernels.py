@@ -238,6 +238,25 @@ def test_on_cuda(tmp_path: Path) -> None:
     assert "found 2 defects in 2 kernels" in done.stderr
 
 
+def test_what_a_rehearsal_says_of_it(tmp_path: Path) -> None:
+    text = PROGRAM.replace("torch.zeros(10)", "torch.zeros(10, device='cuda')")
+    written = tmp_path / "report.json"
+    words = ("--chip", "h200", "--check-kernels", "--report", str(written))
+    path = program(tmp_path, text)
+    done = run("-m", "heitu", "run", *words, path, "wrong", "0")
+    assert done.returncode == ExitCode.KERNEL_DEFECTS, done.stderr
+    (said,) = [each for each in done.stderr.splitlines() if each.startswith("  defects")]
+    assert said.startswith("  defects  1 in kernel past_the_end: out")
+    assert said.endswith("program.py:8")
+    (found,) = json.loads(written.read_text())["defects"]
+    assert (found["kind"], found["kernel"], found["argument"]) == ("out of bounds", "past_the_end", "x")
+    assert found["at"]["line"] == 8
+    assert found["accesses"] == 2
+    assert "element (10,) of a tile of (16,)" in found["text"]
+    shown = run("-m", "heitu", "report", "show", str(written))
+    assert "Defects in kernels" in shown.stdout
+
+
 def test_a_graph(tmp_path: Path) -> None:
     """A kernel is judged as it is captured; replays do what it does."""
     text = """

@@ -113,7 +113,7 @@ def test_diff(training: Path, other: Path, capsys: pytest.CaptureFixture[str]) -
         (b"", "is not JSON"),
         (b"[1]", "is not a report of Heitu's"),
         (b'{"kind": "heitu-report", "schema": 0}', "version 0"),
-        (b'{"kind": "heitu-report", "schema": 1}', "heitu is missing"),
+        (b'{"kind": "heitu-report", "schema": 2}', "heitu is missing"),
         (b"\xff\xfe", "not text"),
         (b"[" * 100_000, "is not JSON"),
     ],
@@ -147,7 +147,7 @@ def test_exit_codes(training: Path, tmp_path: Path) -> None:
 
 
 def test_a_report_of_an_unwritable_version_says_who_wrote_it(training: Path, tmp_path: Path) -> None:
-    said = json.loads(to_json(load(training))) | {"schema": 2, "heitu": "9.9"}
+    said = json.loads(to_json(load(training))) | {"schema": 9, "heitu": "9.9"}
     (tmp_path / "new.json").write_text(json.dumps(said))
     with pytest.raises(HeituError, match=r"9\.9"):
         command.main(["diff", str(training), str(tmp_path / "new.json")])

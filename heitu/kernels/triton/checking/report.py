@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import linecache
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ class Finding:
         element: its place in the tile, a number for each axis.
         argument: the name of the kernel's argument; empty: not known.
         count: how many such accesses there were in all launches.
+        told: the address of a count, of 64 bits, that somebody else keeps of them; 0: nobody does.
     """
 
     kind: Kind
@@ -37,10 +39,21 @@ class Finding:
     text: str
     count: int = 0
     launches: int = field(default=0)
+    told: int = field(default=0)
 
 
+# Given kind, kernel, file and line of the access, argument and text, it gives the address of a count, or 0.
+Told = Callable[[str, str, tuple[str, int] | None, str, str], int]
+
+_tell: Told | None = None
 _found: dict[str, Finding] = {}
 _limited: set[str] = set()
+
+
+def tell(listener: Told | None) -> None:
+    """Has somebody hear of each new finding, and of how many such accesses there are."""
+    global _tell
+    _tell = listener
 
 
 def add(
@@ -64,7 +77,12 @@ def add(
             atexit.register(_end)
         known = _found[key] = describe(kernel, number, kind, finding, sites, extents)
         print(f"heitu: {known.text}", file=sys.stderr, flush=True)
+        if _tell is not None:
+            at = (site["file"], site["line"]) if site["file"] else None
+            known.told = _tell(TITLES[kind], kernel, at, known.argument, known.text)
     known.count += finding.count
+    if known.told:
+        ctypes.c_uint64.from_address(known.told).value += finding.count
     known.launches += 1
 
 
