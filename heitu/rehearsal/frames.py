@@ -62,6 +62,12 @@ def _place(frame: FrameType) -> Place:
     return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
+def _triton() -> str:
+    """Where triton lies, which need not be among the site's packages; else a path that no file has."""
+    file = getattr(sys.modules.get("triton"), "__file__", None)
+    return os.path.dirname(os.path.realpath(file)) + os.sep if file else "\0"
+
+
 @lru_cache(maxsize=4096)
 def _kind(file: str) -> str:
     """inner: torch's, Python's or ours; library: another package's; user: the rest."""
@@ -71,6 +77,6 @@ def _kind(file: str) -> str:
     slashes = path.replace(os.sep, "/")
     if path.startswith(_OWN) or any(mark in slashes for mark in _TORCH):
         return "inner"
-    if any(mark in slashes for mark in _SITE):
+    if any(mark in slashes for mark in _SITE) or path.startswith(_triton()):
         return "library"
     return "inner" if path.startswith(_STANDARD) else "user"

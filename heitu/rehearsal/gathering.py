@@ -11,7 +11,7 @@ from pathlib import Path
 from heitu import __version__, chips
 from heitu.chips import Chip
 from heitu.chips.reading import find_file
-from heitu.errors import HeituError
+from heitu.errors import ExitCode, HeituError
 from heitu.rehearsal.advice import advise
 from heitu.rehearsal.documents import documented
 from heitu.rehearsal.estimate import Costs, Pace, Span, estimate
@@ -322,8 +322,8 @@ def _signal(status: int | None) -> str:
 def _ending(record: Record) -> Ending | None:
     """Why it ended, if it ended badly: an exception if there was one, else the signal and what ran."""
     directory, status = record.run.directory, record.run.exit
-    if status == 0:
-        return None
+    if status == 0 or (status == ExitCode.KERNEL_DEFECTS and record.defects and not record.failures):
+        return None  # it ended well, and the status says what else was found
     if record.failures:
         # One process's failure makes the others fail: the first with a place of the user's says most.
         failure = next((one for one in record.failures if one.user), record.failures[0])

@@ -248,11 +248,15 @@ def test_what_a_rehearsal_says_of_it(tmp_path: Path) -> None:
     (said,) = [each for each in done.stderr.splitlines() if each.startswith("  defects")]
     assert said.startswith("  defects  1 in kernel past_the_end: out")
     assert said.endswith("program.py:8")
-    (found,) = json.loads(written.read_text())["defects"]
+    report = json.loads(written.read_text())
+    (found,) = report["defects"]
     assert (found["kind"], found["kernel"], found["argument"]) == ("out of bounds", "past_the_end", "x")
     assert found["at"]["line"] == 8
     assert found["accesses"] == 2
     assert "element (10,) of a tile of (16,)" in found["text"]
+    (kernel,) = report["kernels"]
+    assert kernel["user"]["line"] == 11  # the launch
+    assert report["ending"] is None
     shown = run("-m", "heitu", "report", "show", str(written))
     assert "Defects in kernels" in shown.stdout
 
