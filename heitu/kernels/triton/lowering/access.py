@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heitu.kernels.triton.ir import Operation, Value
-from heitu.kernels.triton.lowering.ranges import QUOTIENTS, REMAINDERS, divisor
+from heitu.kernels.triton.lowering.ranges import QUOTIENTS, REMAINDERS, divisor, known
 from heitu.kernels.triton.lowering.representation import memory_bytes, memory_type
 from heitu.kernels.triton.lowering.shapes import Index, operands_at
 
@@ -140,11 +140,13 @@ class Access:
         if name == "arith.muli":
             if first.step != 0 and second.step != 0:
                 return None
-            moving, still = (first, second) if first.step != 0 else (second, first)
-            constant = _number(still.start)
-            known = constant is not None and isinstance(moving.step, int)
-            product = moving.step * constant if known else f"({moving.step} * {still.start})"  # type: ignore[operator]
-            return Linear(product, f"({moving.start} * {still.start})", level)
+            moving, still, number = first, second, known(operation.operands[1])
+            if first.step == 0:
+                moving, still, number = second, first, known(operation.operands[0])
+            step: int | str = f"({moving.step} * {still.start})"
+            if number is not None and isinstance(moving.step, int):
+                step = moving.step * number
+            return Linear(step, f"({moving.start} * {still.start})", level)
         if name == "tt.addptr":
             pointee = operation.result.type.pointee
             assert pointee is not None
@@ -235,14 +237,6 @@ class Access:
             comparison = "<" if predicate[1:] == "lt" else "<="
             return Bounds((*conditions, f"{left.start} {comparison} {right.start}"), (), False, level)
         return None
-
-
-def _number(text: str) -> int | None:
-    """The value of a constant's C."""
-    import re
-
-    found = re.fullmatch(r"\(int64_t\)\(+(?:\(?int\d+_t\)?)?\(?(-?\d+)u?\)*", text)
-    return int(found[1]) if found else None
 
 
 def _sum(first: int | str, second: int | str, sign: str = "+") -> int | str:

@@ -142,8 +142,13 @@ def divisor(operation: Operation) -> int | None:
     """The constant above 0 by which a remainder or a quotient divides."""
     if operation.name not in (*REMAINDERS, *QUOTIENTS):
         return None
-    of: Operation | None = operation.operands[1].operation
+    number = known(operation.operands[1])
+    return number if number is not None and number > 0 else None
+
+
+def known(value: Value) -> int | None:
+    """The whole number that a value, or each element of it, is; None where that is not a constant."""
+    of = value.operation
     while of is not None and of.name in _THROUGH:
         of = of.operands[0].operation
-    number = constant(of) if of is not None and of.name == "arith.constant" else None
-    return number if number is not None and number > 0 else None
+    return constant(of) if of is not None and of.name == "arith.constant" else None
