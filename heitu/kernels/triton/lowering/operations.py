@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from heitu.kernels.triton.ir import Operation, Region, Value
+from heitu.kernels.triton.ir import Attribute, Operation, Region, Value
 from heitu.kernels.triton.lowering.nest import Nest
 from heitu.kernels.triton.lowering.planning import Plan, store_order
 from heitu.kernels.triton.lowering.reductions import reduce, scan
@@ -98,11 +99,7 @@ def dot(scope: Scope, operation: Operation) -> None:
 def _accumulator(scope: Scope, operation: Operation, start: Value) -> str:
     """The tile to which products are added: that of what they are added to, where nobody else wants it."""
     made = start.operation
-    if (
-        made is not None
-        and made.name == "arith.constant"
-        and scope.splat(start).lstrip("(-").startswith(("0x0.0p", "(int32_t)0", "int32_t)0"))
-    ):
+    if made is not None and made.name == "arith.constant" and _is_zero(made.attributes["value"]):
         target = scope.tile_for(operation.result)
         scope.write(f"memset({target}, 0, sizeof(*{target}) * {start.type.size});")
         return target
@@ -114,6 +111,11 @@ def _accumulator(scope: Scope, operation: Operation, start: Value) -> str:
     target = scope.tile_for(operation.result)
     scope.write(f"memcpy({target}, {source}, sizeof(*{target}) * {start.type.size});")
     return target
+
+
+def _is_zero(value: Attribute) -> bool:
+    """Whether all bits of a constant are 0."""
+    return isinstance(value, (int, float)) and value == 0 and math.copysign(1, value) > 0
 
 
 ORDERINGS = {
