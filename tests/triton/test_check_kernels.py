@@ -148,6 +148,26 @@ def test_a_copy_of_the_program_has_its_own_places(tmp_path: Path) -> None:
     assert len(list(kept.rglob("past_the_end.so"))) == 1
 
 
+ASSERTED = """
+import torch, triton, triton.language as tl
+
+@triton.jit
+def positive(x):
+    tl.device_assert(tl.load(x) > 0, "must be positive")
+
+positive[(1,)](-torch.ones(1), debug=True)
+"""
+
+
+def test_an_assertion_of_a_copy_names_its_own_file(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = program(folder, ASSERTED)
+        done = run(path, TRITON_CACHE_DIR=str(tmp_path / "kept"))
+        assert f"device-side assert triggered: {path}:6: must be positive" in done.stderr
+
+
 def test_nothing_is_checked_unasked(tmp_path: Path) -> None:
     done = run(program(tmp_path), "right", "0")
     assert (done.returncode, done.stderr) == (0, "")

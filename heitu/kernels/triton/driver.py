@@ -14,7 +14,7 @@ from triton.backends.driver import DriverBase
 
 from heitu.kernels.triton import compilation
 from heitu.kernels.triton.checking import poison
-from heitu.kernels.triton.places import at_home
+from heitu.kernels.triton.places import Move
 from heitu.kernels.triton.signature import letters, unpacking
 from heitu.settings import settings
 
@@ -137,7 +137,8 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
 
     def launcher(self, source: Any, metadata: Any) -> Callable[..., None]:
         """What a launch of a compiled kernel calls."""
-        metadata = at_home(source, metadata)
+        move = Move(source, metadata)
+        metadata = move.metadata()
         kinds = list(source.signature.values())
         constants = {key[0] for key in getattr(source, "constants", {}) if len(key) == 1}
         kinds = ["constexpr" if number in constants else kind for number, kind in enumerate(kinds)]
@@ -152,7 +153,7 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
             *self.recording(metadata.written),
             **self.watching(metadata),
         )
-        launch = unpacking(launcher, kinds)
+        launch = move.launcher(unpacking(launcher, kinds))
         if not sites:
             return launch
         from heitu.kernels.triton.checking.launch import Checked
