@@ -63,6 +63,7 @@ bench: $(STAMP) $(PLUGINS) $(TRITON)
 	$(BIN)/python bench/rehearsal.py
 	PYTHONPATH=$(CURDIR)/$(PLUGINS) $(BIN)/python bench/forwarding.py
 	PYTHONPATH=$(CURDIR)/$(TRITON) $(BIN)/python bench/triton_kernels.py
+	PYTHONPATH=$(CURDIR)/$(TRITON) $(BIN)/python bench/triton_compile.py
 	PYTHONPATH=$(CURDIR)/$(TRITON) $(BIN)/heitu run bench/compiled_step.py
 
 # Other people's models on every chip; it takes transformers, and half an hour on two cores.
