@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -271,6 +272,21 @@ def test_what_programs_divide_by_in_order_to_choose_a_grid() -> None:
     kernel._init_handles()
     assert kernel.n_regs > 0
     assert kernel.metadata.shared == 32
+
+
+def test_a_tuner_does_not_repeat_what_takes_long() -> None:
+    calls = []
+    bench = triton.runtime.driver.active.get_benchmarker()
+
+    def slow() -> None:
+        calls.append(1)
+        time.sleep(0.06)
+
+    assert 60 <= bench(slow, quantiles=(0.5, 0.2, 0.8))[0] < 1000
+    assert len(calls) == 2
+    assert isinstance(bench(slow), float)
+    assert len(bench(lambda: time.sleep(0.03), return_mode="all")) == 3
+    assert bench(lambda: None) < 1  # by Triton's own
 
 
 @triton.jit

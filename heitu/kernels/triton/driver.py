@@ -13,6 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
 from heitu.kernels.triton import compilation
+from heitu.kernels.triton.benchmark import do_bench
 from heitu.kernels.triton.checking import poison
 from heitu.kernels.triton.places import Move
 from heitu.kernels.triton.signature import letters, unpacking
@@ -213,9 +214,7 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         return Interface
 
     def get_benchmarker(self) -> Any:
-        """Triton's own."""
-        from triton.testing import do_bench
-
+        """Triton's own, which is not let repeat what takes long."""
         return do_bench
 
     def get_empty_cache_for_benchmark(self) -> Any:
