@@ -144,7 +144,9 @@ class Access:
             if first.step == 0:
                 moving, still, number = second, first, known(operation.operands[0])
             step: int | str = f"({moving.step} * {still.start})"
-            if number is not None and isinstance(moving.step, int):
+            if moving.step == 0:
+                step = 0
+            elif number is not None and isinstance(moving.step, int):
                 step = moving.step * number
             return Linear(step, f"({moving.start} * {still.start})", level)
         if name == "tt.addptr":
