@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,6 +227,19 @@ def test_an_assertion_names_its_line() -> None:
         assert_kernel[(1,)](-torch.ones(1), debug=True)
 
 
+GLUON = """
+import torch
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
+@gluon.jit
+def kernel(x):
+    gl.store(x, 1.0)
+
+kernel[(1,)](torch.zeros(1))
+"""
+
+
 @triton.jit
 def assembly_kernel(x):
     tl.store(x, tl.inline_asm_elementwise("mov.u32 $0, $1;", "=r,r", [tl.load(x)], tl.int32, True, 1))
@@ -232,6 +248,15 @@ def assembly_kernel(x):
 def test_assembly_is_refused_by_name() -> None:
     with pytest.raises(Exception, match=r"test_language\.py:\d+:\d+: .*tt\.elementwise_inline_asm"):
         assembly_kernel[(1,)](torch.zeros(1, dtype=torch.int32))
+
+
+def test_gluon_is_refused_by_name(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(GLUON)
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert "NotImplementedError: Heitu's CPU backend compiles kernels of triton.language" in done.stderr
 
 
 def test_equal_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,16 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         """None besides Triton's own."""
 
     def add_stages(self, stages: dict[str, Any], options: Options, language: Any = None) -> None:
-        """TTIR, its C, and the library."""
+        """TTIR, its C, and the library.
+
+        Raises:
+            NotImplementedError: the kernel is written in Gluon, which names the layouts and units of a GPU.
+        """
+        if getattr(language, "name", "TRITON") == "GLUON":
+            raise NotImplementedError(
+                "Heitu's CPU backend compiles kernels of triton.language, and this one is written in Gluon, "
+                "whose layouts and units are those of one maker's GPUs. Use the library's Triton kernel."
+            )
         stages["ttir"] = lambda source, metadata: self.make_ttir(source, metadata, options)
         stages["c"] = lambda source, metadata: self.make_c(source, metadata, options)
         stages["so"] = lambda source, metadata: self.make_library(source, options)
