@@ -21,9 +21,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from heitu.backings.engine_thread import finish_at_exit
+
 DEVICE, PACKAGE, *NAMED = sys.argv[1:]
 if DEVICE != "cuda":
     importlib.import_module(PACKAGE)
+    finish_at_exit(DEVICE)  # as Heitu does for programs on cuda
 MODULE: Any = getattr(torch, DEVICE)
 
 

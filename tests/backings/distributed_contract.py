@@ -19,9 +19,12 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from heitu.backings.engine_thread import finish_at_exit
+
 DEVICE, BACKEND, PACKAGE = sys.argv[1:]
 if DEVICE != "cuda":
     importlib.import_module(PACKAGE)
+    finish_at_exit(DEVICE)  # as Heitu does for programs on cuda
 MODULE: Any = getattr(torch, DEVICE)
 
 
