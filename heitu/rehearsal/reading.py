@@ -31,6 +31,8 @@ from heitu.rehearsal.record import (
     TensorArgument,
 )
 
+_T = TypeVar("_T")
+
 VERSION = 1
 MAGIC = b"HEITUREC"
 NOTHING_IN_FLIGHT = 0xFFFFFFFF
@@ -43,8 +45,6 @@ SAMPLES = 4096
 SLOTS_AT = 102400
 SLOTS = 65536
 SLOT = struct.Struct("<8Q")
-_T = TypeVar("_T")
-
 _SAMPLE = struct.Struct("<3Q")
 _LINE_LIMIT = 1 << 20  # characters; a longer line is not one of ours
 _TEXT_LIMIT = 20_000  # characters of a message

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import triton
 import triton.language as tl
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from .test_properties import load
+from .conftest import Load
 
 BLOCK, PROGRAMS, MEMORY = 128, 3, 1 << 13
 KERNEL = """@triton.jit
@@ -69,11 +67,6 @@ def _of(other: Any) -> Any:
     return other.value if isinstance(other, Number) else other
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     expression=st.recursive(LEAVES, nodes, max_leaves=4),
@@ -90,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example("(flat % 64)", BLOCK, 0, 0, (8, 2, 64), 0, 500)
 @example("((flat // 16) + (flat % 24))", BLOCK, 0, 0, (0, 1, 1), 0, 301)
 def test_parts_of_flat_numbers(
-    folder: Path,
+    load: Load,
     expression: str,
     stride: int,
     first: int,
@@ -113,7 +106,7 @@ def test_parts_of_flat_numbers(
     x = torch.randperm(MEMORY, generator=torch.Generator().manual_seed(0)).int()
     out = torch.full((turns, PROGRAMS, BLOCK), -5, dtype=torch.int32)
     back = out.clone()
-    load(folder, text).kernel[(PROGRAMS,)](x, out, back, start, cut, BLOCK)
+    load(text).kernel[(PROGRAMS,)](x, out, back, start, cut, BLOCK)
 
     i = torch.arange(BLOCK)
     program, turn = torch.arange(PROGRAMS)[:, None], torch.arange(turns)[:, None, None]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
-from pathlib import Path
-from types import ModuleType
-
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-HEAD = "import triton\nimport triton.language as tl\n\n"
+from .conftest import Load
+
 KERNEL = """@triton.jit
 def kernel(x, y, out, sums, m, n, xs, ys, M: tl.constexpr, N: tl.constexpr):
     i, j = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
@@ -59,25 +54,6 @@ class Tile:
         return torch.minimum(x, torch.as_tensor(y))
 
 
-numbers = itertools.count()
-
-
-def load(folder: Path, text: str) -> ModuleType:
-    path = folder / f"kernel_{next(numbers)}.py"
-    path.write_text(HEAD + text)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
-
-
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     expression=st.recursive(LEAVES, nodes, max_leaves=7),
@@ -89,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reduction=st.sampled_from(["sum", "max"]),
 )
 def test_random_kernels(
-    folder: Path,
+    load: Load,
     expression: str,
     again: str,
     sizes: tuple[int, int],
@@ -109,7 +85,7 @@ def test_random_kernels(
     xs, ys = columns + strides[0], rows + strides[1]
     x, y = torch.randn(rows * xs, generator=generator), torch.randn(columns * ys, generator=generator)
     out, sums = torch.full((rows, columns), 7.0), torch.empty(kept)
-    load(folder, text).kernel[(1,)](x, y, out, sums, m, n, xs, ys, rows, columns)
+    load(text).kernel[(1,)](x, y, out, sums, m, n, xs, ys, rows, columns)
 
     i, j = torch.arange(rows)[:, None], torch.arange(columns)[None, :]
     mask = (i < m) & (j < n)
