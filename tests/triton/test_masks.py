@@ -73,3 +73,97 @@ def test_a_sum_that_is_wanted_later_is_not_added_to() -> None:
     product_and_what_it_began_with[(1,)](x, out, 16)
     first = x @ x + 2 * x
     torch.testing.assert_close(out, torch.stack([first, x @ first + first]), rtol=1e-4, atol=1e-4)
+
+
+@triton.jit
+def wherever_asked(x, asked, out, n, B: tl.constexpr):
+    at = tl.arange(0, B)
+    tl.store(out + at, tl.load(x + at, mask=at < n, other=9.0), mask=tl.load(asked + at) != 0)
+
+
+@pytest.mark.parametrize("n", [0, 17, 64])
+def test_a_load_that_ends_before_its_store(n: int) -> None:
+    x, out = torch.randn(64), torch.zeros(64)
+    asked = torch.randint(2, (64,), dtype=torch.int32)
+    wherever_asked[(1,)](x, asked, out, n, 64)
+    value = torch.where(torch.arange(64) < n, x, 9.0)
+    assert torch.equal(out, torch.where(asked != 0, value, 0))
+
+
+@triton.jit
+def one_behind_the_other(
+    a, b, c, out, rows, A: tl.constexpr, B: tl.constexpr, C: tl.constexpr, X: tl.constexpr
+):
+    flat = tl.program_id(0) * X + tl.arange(0, X)
+    inside = flat < rows * (A + B + C)
+    column, row = flat % (A + B + C), flat // (A + B + C)
+    first = tl.load(a + A * row + column, inside & (column < A), other=0.0)
+    is_second = (column >= A) & (column < A + B)
+    second = tl.load(b + B * row + (column - A), inside & is_second, other=0.0)
+    third = tl.load(c + C * row + (column - A - B), inside & (column >= A + B), other=0.0)
+    tl.store(out + flat, tl.where(column < A, first, tl.where(is_second, second, third)), inside)
+
+
+@pytest.mark.parametrize(
+    ("A", "B", "C"), [(64, 64, 64), (64, 32, 96), (32, 16, 16), (5, 60, 3), (128, 1, 127)]
+)
+@pytest.mark.parametrize("X", [16, 64, 256])
+def test_masks_of_which_one_holds(A: int, B: int, C: int, X: int) -> None:
+    parts = [torch.randn(7, extent) for extent in (A, B, C)]
+    out = torch.full((7 * (A + B + C) + 8,), -5.0)
+    one_behind_the_other[(-(-7 * (A + B + C) // X),)](*parts, out, 7, A, B, C, X)
+    assert torch.equal(out[:-8], torch.cat(parts, 1).reshape(-1))
+    assert (out[-8:] == -5).all()
+
+
+@triton.jit
+def loop_to_a_constant(x, out, N: tl.constexpr, START: tl.constexpr, STEP: tl.constexpr, B: tl.constexpr):
+    for first in tl.range(START, N, STEP):
+        at = first + tl.arange(0, B)
+        inside = (at < N) & (at >= 0)
+        tl.store(out + at, tl.load(x + at, inside, other=0.0) + tl.where(at <= N - 1, 1, 2), inside)
+
+
+@pytest.mark.parametrize("N", [128, 100, 31, 0])
+@pytest.mark.parametrize(("start", "step"), [(0, 32), (3, 32), (-32, 32), (0, 7)])
+def test_masks_that_may_always_hold(N: int, start: int, step: int) -> None:
+    x, out = torch.randn(160), torch.zeros(160)
+    loop_to_a_constant[(1,)](x, out, N, start, step, 32)
+    wanted = torch.zeros(160)
+    for first in range(start, N, step):
+        wanted[max(first, 0) : min(first + 32, N)] = x[max(first, 0) : min(first + 32, N)] + 1
+    assert torch.equal(out, wanted)
+
+
+@triton.jit
+def beyond_the_type(out, B: tl.constexpr):
+    at = tl.arange(0, B)
+    tl.store(out + at, tl.where(at + 2147483640 < 2147483647, at, -1), mask=at * 2147483647 >= -10000000)
+
+
+def test_limits_where_numbers_wrap() -> None:
+    out = torch.full((32,), 7, dtype=torch.int32)
+    beyond_the_type[(1,)](out, 32)
+    at = torch.arange(32, dtype=torch.int32)
+    wanted = torch.where(at + 2147483640 < 2147483647, at, -1)
+    assert torch.equal(out, torch.where(at * 2147483647 >= -10000000, wanted, 7))
+
+
+@triton.jit
+def whole_rows(x, out, COLUMNS: tl.constexpr, n, X: tl.constexpr, R: tl.constexpr):
+    i = tl.program_id(0) * X + tl.arange(0, X)[:, None]
+    j = tl.arange(0, R)[None, :]
+    value = tl.load(x + i + COLUMNS * j, (i < COLUMNS) & (j < n), other=2.0)
+    value = tl.where(i < COLUMNS, value, 3.0)
+    tl.store(out + i + 256 * j, tl.where(j < n, value, -value))
+
+
+@pytest.mark.parametrize("columns", [128, 256, 40])
+@pytest.mark.parametrize("X", [8, 32, 128])
+def test_masks_that_hold_for_whole_rows(columns: int, X: int) -> None:
+    x, out = torch.randn(4, columns), torch.empty(4, 256)
+    whole_rows[(256 // X,)](x, out, columns, 3, X, 4)
+    wanted = torch.full((4, 256), 3.0)
+    wanted[:3, :columns], wanted[3, :columns] = x[:3], 2.0
+    wanted[3] *= -1
+    assert torch.equal(out, wanted)

@@ -171,14 +171,24 @@ def runtime() -> ModuleType:
 
 
 @cache
-def share_threads() -> None:
-    """Has kernels run on the threads on which torch runs its operators, if their OpenMP runtime is known."""
+def share_threads(usual: int) -> None:
+    """Has kernels run on the threads on which torch runs its operators, and on as many.
+
+    Args:
+        usual: how many threads there are where torch does not say it.
+    """
+    count = _function_of_torch(r"libtorch_cpu\b", "_ZN2at15get_num_threadsEv")
+    parallel = _function_of_torch(r"lib(gomp|iomp5|omp)\b", "GOMP_parallel")
+    ctypes.CDLL(str(runtime().__file__)).heitu_use_threads(usual, count, parallel)
+
+
+def _function_of_torch(library: str, name: str) -> ctypes.c_void_p | None:
+    """A function in a library that torch has loaded, if that has it."""
     maps = Path("/proc/self/maps")
     lines = maps.read_text("utf-8").splitlines() if maps.exists() else []
-    for file in sorted({line.split(maxsplit=5)[5] for line in lines if "omp" in line and ".so" in line}):
-        if re.match(r"lib(gomp|iomp5|omp)\b", Path(file).name) and f"{os.sep}torch{os.sep}lib" in file:
-            parallel = getattr(ctypes.CDLL(file), "GOMP_parallel", None)
-            if parallel is not None:
-                share = ctypes.CDLL(str(runtime().__file__)).heitu_share_threads
-                share(ctypes.cast(parallel, ctypes.c_void_p))
-                return
+    for file in sorted({line.split(maxsplit=5)[5] for line in lines if ".so" in line}):
+        if re.match(library, Path(file).name) and f"{os.sep}torch{os.sep}lib" in file:
+            found = getattr(ctypes.CDLL(file), name, None)
+            if found is not None:
+                return ctypes.cast(found, ctypes.c_void_p)
+    return None

@@ -26,13 +26,14 @@ MOST_THREADS_OF_A_BLOCK = 1024
 REGISTERS = 32
 # As many program instances run at the same time where they wait for each other, each on a thread.
 MOST_AT_ONCE = 132
+AS_TORCH = 0  # on as many threads as torch runs its operators
 
 if settings.check_kernels:
     poison.install()
 
 
 def threads() -> int:
-    """How many threads run program instances: OMP_NUM_THREADS, else one for each processor there is."""
+    """How many threads there are: OMP_NUM_THREADS, else one for each processor."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(wanted) if wanted.isdigit() and int(wanted) > 0 else len(os.sched_getaffinity(0))
 
@@ -144,8 +145,8 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
         constants = {key[0] for key in getattr(source, "constants", {}) if len(key) == 1}
         kinds = ["constexpr" if number in constants else kind for number, kind in enumerate(kinds)]
         sites = metadata.checked_sites
-        at_once = -MOST_AT_ONCE if metadata.waits_for_others else 1 if sites else threads()
-        compilation.share_threads()
+        at_once = -MOST_AT_ONCE if metadata.waits_for_others else 1 if sites else AS_TORCH
+        compilation.share_threads(threads())
         launcher = compilation.runtime().Launcher(
             letters(kinds),
             metadata.scratch_bytes,

@@ -7,6 +7,7 @@ would wrap.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,14 +51,6 @@ class Bounds:
     exact: bool = True
     level: int = 0
 
-    def __and__(self, other: Bounds) -> Bounds:
-        return Bounds(
-            (*self.conditions, *other.conditions),
-            (*self.highs, *other.highs),
-            self.exact and other.exact,
-            max(self.level, other.level),
-        )
-
 
 class Access:
     """The analysis of one nest."""
@@ -95,6 +88,8 @@ class Access:
             return operation is None
         if operation.name in ("tt.make_range", "tt.join", "tt.cat"):
             return True
+        if self.uniform(value, index) is not None:
+            return False
         return any(
             self.depends(*part) for part in operands_at(operation, index, operation.results.index(value))
         )
@@ -197,20 +192,40 @@ class Access:
             return f"(({kind}*){row})[{inner if step == 1 else f'{inner} * {step}'}]", nest.depth
         return f"*({kind}*)({row} + {inner} * {line.step})", nest.depth
 
+    def uniform(self, value: Value, index: Index) -> Linear | None:
+        """What is compared, in a comparison with a limit that the innermost loop does not cross."""
+        stretch = self.nest.scope.ranges.uniform.get(value)
+        if stretch is None or stretch % self.nest.extents[-1]:
+            return None
+        assert value.operation is not None
+        line = self.linear(value.operation.operands[0], index)
+        return line if line is not None and line.step in (0, 1) else None
+
+    def tests(self, mask: Value, index: Index) -> Iterator[tuple[Value, Index]]:
+        """The masks that a mask consists of, all of which have to hold; without those that always do."""
+        if self.nest.scope.intervals.always(mask):
+            return
+        operation = mask.operation
+        through = operation is not None and operation.name in ("tt.broadcast", "tt.expand_dims", "tt.trans")
+        if operation is None or not mask.type.is_tensor or self.nest.scope.tile(mask) is not None:
+            yield mask, index
+        elif operation.name == "arith.andi" or through:
+            for part in operands_at(operation, index):
+                yield from self.tests(*part)
+        else:
+            yield mask, index
+
     def bounds(self, mask: Value, index: Index) -> Bounds | None:
         """The mask as bounds of the innermost loop; None where it is not known to be that."""
         nest = self.nest
+        if mask in nest.scope.ranges.exclusive:
+            return None  # a loop that ends where two such masks do has no turns
         if not self.depends(mask, index):
             text, level = nest.value(mask, index)
             return Bounds((text,), (), level=level) if text != "1" else Bounds((), ())
         operation = mask.operation
         if operation is None or nest.scope.tile(mask) is not None:
             return None
-        if operation.name == "arith.andi":
-            first, second = (self.bounds(each, index) for each in operation.operands)
-            return first & second if first is not None and second is not None else None
-        if operation.name in ("tt.broadcast", "tt.expand_dims", "tt.trans"):
-            return self.bounds(*operands_at(operation, index)[0])
         if operation.name == "arith.cmpi":
             return self._comparison(operation, index)
         return None

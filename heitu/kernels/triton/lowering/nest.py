@@ -21,7 +21,7 @@ from heitu.kernels.triton.lowering.representation import (
     register_type,
     to_memory,
 )
-from heitu.kernels.triton.lowering.shapes import ZERO, Coordinate, Index, flat_index, operands_at
+from heitu.kernels.triton.lowering.shapes import ZERO, Coordinate, Index, operands_at
 
 if TYPE_CHECKING:
     from heitu.kernels.triton.lowering.scope import Scope
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 # The C of an element, and the level at which it is known.
 Element = tuple[str, int]
+# Where a loop begins and ends, in C, and what it does.
+Body = tuple[str, str, list[str]]
 Root = Callable[["Nest"], None]
+# Before a loop: no turn reads what another one writes.
+INDEPENDENT = "GCC ivdep"
+# Loops of so many turns gcc unrolls before it vectorises loops, and then forgets that turns are independent.
+SHORT_ROW = 16
 
 
 class Nest:
@@ -46,7 +52,7 @@ class Nest:
         scope: Scope,
         shape: tuple[int, ...],
         order: Sequence[int] | None = None,
-        pragma: str = "GCC ivdep",
+        pragma: str = INDEPENDENT,
         total: Total | None = None,
     ) -> None:
         self.scope = scope
@@ -69,7 +75,7 @@ class Nest:
         self.bounds: set[Bounds] = set()
         self.masked = True  # whether masks that are bounds are looked at
         self.reads = False  # whether the innermost loop reads the program's memory
-        self.only_stores = False  # whether the roots are stores, all of them masked
+        self.stored: set[Bounds] = set()  # where the one store that there is to do ends
         self.access = Access(self)
         self._known: dict[tuple[Value, Index], Element] = {}
 
@@ -104,11 +110,13 @@ class Nest:
         """Writes the loops; each root adds what it needs to them."""
         for root in roots:
             root(self)
-        everything = ("0", str(self._extent), self.before[self.depth])
+        extent, masked = str(self._extent), self.before[self.depth]
         if not self.bounds:
-            self._write([everything])
+            self._write([("0", extent, masked)])
             return
-        end = self._limit()
+        # Where masks only let whole rows through, or none of one, rows keep a length that compilers know.
+        by_rows = not any(bound.highs for bound in self.bounds)
+        end = extent if by_rows else self._limit()
         self._known = {key: each for key, each in self._known.items() if each[1] < self.depth}
         self.before[self.depth] = []
         self.masked = False
@@ -116,10 +124,13 @@ class Nest:
         for root in roots:
             root(self)
         bodies = [("0", end, self.before[self.depth])]
-        # Where nothing but one store is masked, there is nothing to do behind the end.
-        if not (self.only_stores and len(self.bounds) == 1 and all(bound.exact for bound in self.bounds)):
-            bodies.append((end, *everything[1:]))
-        self._write(bodies)
+        # Where the store ends at all ends, there is nothing to do behind them.
+        rest = not (self.stored >= self.bounds and all(bound.exact for bound in self.bounds))
+        if by_rows:
+            others = [("0", extent, masked)] if rest else []
+            self._write(bodies, self._conditions(), others)
+        else:
+            self._write([*bodies, (end, extent, masked)] if rest else bodies)
 
     @property
     def _extent(self) -> int:
@@ -129,16 +140,19 @@ class Nest:
         """The end of the elements that every mask lets through."""
         name = self.scope.fresh("end")
         level = self.depth - 1
-        conditions = sorted({text for bound in self.bounds for text in bound.conditions})
         highs = sorted({text for bound in self.bounds for text in bound.highs})
         self.statement(level, f"int64_t {name} = {self._extent};")
         for high in highs:
             self.statement(level, f"if ({high} < {name}) {name} = {high};")
-        for condition in (*conditions, f"{name} > 0"):
+        for condition in (*self._conditions(), f"{name} > 0"):
             self.statement(level, f"if (!({condition})) {name} = 0;")
         return name
 
-    def _write(self, bodies: list[tuple[str, str, list[str]]]) -> None:
+    def _conditions(self) -> list[str]:
+        return sorted({text for bound in self.bounds for text in bound.conditions})
+
+    def _write(self, bodies: list[Body], conditions: Sequence[str] = (), others: Sequence[Body] = ()) -> None:
+        """Writes all loops, the innermost one in parts; where a condition does not hold, with others."""
         write = self.scope.write
         if self.depth == 0:
             write("{", *self.before[0], *self.after[0], "}")
@@ -149,6 +163,20 @@ class Nest:
                 f"for (int64_t i{level} = 0; i{level} < {self.extents[level - 1]}; ++i{level}) {{",
                 *self.before[level],
             )
+        if conditions:
+            write(f"if ({' && '.join(conditions)}) {{")
+        self._write_innermost(bodies)
+        if conditions:
+            write("}")
+        if others:
+            write("else {")
+            self._write_innermost(list(others))
+            write("}")
+        for level in range(self.depth - 1, -1, -1):
+            write(*self.after[level], "}")
+
+    def _write_innermost(self, bodies: list[Body]) -> None:
+        write = self.scope.write
         inner = f"i{self.depth}"
         start, end, statements = bodies[0]
         # Memory is read fastest from one end to the other.
@@ -161,9 +189,9 @@ class Nest:
             pragma = self.total.pragma() if self.total is not None else self.pragma
             if pragma:
                 write(f"#pragma {pragma}")
+            if pragma == INDEPENDENT and end.isdigit() and self._extent <= SHORT_ROW:
+                write("#pragma GCC unroll 1")
             write(f"for (int64_t {inner} = {start}; {inner} < {end}; ++{inner}) {{", *statements, "}")
-        for level in range(self.depth - 1, -1, -1):
-            write(*self.after[level], "}")
 
     # Values
 
@@ -180,7 +208,7 @@ class Nest:
             element = self._compute(value, index)
             self._known[key] = element
             if value in self.spills and index == self.index:
-                place = flat_index(index, value.type.shape)
+                place = self.scope.layouts.place(index, value.type.shape)
                 # An element that is the same in all turns of a loop is kept in each of them.
                 level = max(element[1], place.level)
                 self.statement(level, f"{self.spills[value]}[{place.text}] = {element[0]};")
@@ -189,8 +217,9 @@ class Nest:
     def _compute(self, value: Value, index: Index) -> Element:
         kind = register_type(value.type)
         tile = self.scope.tile(value)
-        if tile is not None:
-            place = flat_index(index, value.type.shape)
+        constant = value.operation is not None and value.operation.name == "arith.constant"
+        if tile is not None and not constant:
+            place = self.scope.layouts.place(index, value.type.shape)
             return self.name(kind, f"{tile}[{place.text}]", place.level)
         shifted = self.scope.shifted.get(value)
         if shifted is not None:
@@ -212,6 +241,13 @@ class Nest:
             start = operation.integer("start")
             at = index[0]
             return (f"({kind})({at.text} + {start})" if start else f"(({kind}){at.text})"), at.level
+        if name == "arith.cmpi" and self.scope.intervals.always(value):
+            return "1", 0
+        if name == "arith.cmpi" and self.depth:
+            line = self.access.uniform(value, index)
+            if line is not None:
+                texts = [line.start, self.value(*operands_at(operation, index)[1])[0]]
+                return self.name(kind, expression(operation, texts), line.level)
         parts = operands_at(operation, index, operation.results.index(value))
         if name == "arith.select" and self._lets_through(operation.operands[0], parts[0][1]):
             return self.value(*parts[1])
@@ -249,20 +285,40 @@ class Nest:
 
     def mask(self, mask: Value, index: Index) -> Element | None:
         """The C of a mask; None where the loop lets only elements through that it lets through."""
-        bounds = self.access.bounds(mask, index) if self.depth and not self._is_kept(mask, index) else None
-        if bounds is not None:
-            self.bounds.add(bounds)
-            if not self.masked:
-                return None
-        return self.value(mask, index)
+        if not self.depth or self._is_kept(mask, index):
+            return self.value(mask, index)
+        bounds, rest = self._bounds(mask, index)
+        self.bounds |= bounds
+        if self.masked and (bounds or rest):
+            return self.value(mask, index)
+        if not rest:
+            return None
+        elements = [self.value(*test) for test in rest]
+        return " & ".join(text for text, _ in elements), max(level for _, level in elements)
+
+    def _bounds(self, mask: Value, index: Index) -> tuple[set[Bounds], list[tuple[Value, Index]]]:
+        """What of a mask is bounds of the innermost loop, and what is not."""
+        found, rest = set(), []
+        for test in self.access.tests(mask, index):
+            bounds = self.access.bounds(*test)
+            if bounds is None:
+                rest.append(test)
+            else:
+                found.add(bounds)
+        return found, rest
 
     def _lets_through(self, mask: Value, index: Index) -> bool:
         """Whether a mask that ends all rows at the same place holds in this loop, which ends there."""
-        if not self.depth or not self.access.depends(mask, index):
+        if not self.depth:
             return False
-        bounds = self.access.bounds(mask, index)
         # Where rows end at different places, to choose between elements is cheaper than two loops a row.
-        return bounds is not None and bounds.level == 0 and self.mask(mask, index) is None
+        bounds, rest = self._bounds(mask, index)
+        if rest or any(each.level for each in bounds):
+            return False
+        # What is the same for all elements ends no row, but where memory is masked so as well.
+        if not self.access.depends(mask, index):
+            return not bounds or (not self.masked and bounds <= self.bounds)
+        return self.mask(mask, index) is None
 
     def _is_kept(self, mask: Value, index: Index) -> bool:
         """Whether the mask, or what it is made of, is wanted later, so that it has to be computed."""
@@ -284,6 +340,8 @@ class Nest:
         value, level = self.value(stored, self.index)
         place, place_level = self.access.element(pointer, self.index)
         mask = self.mask(rest[0], self.index) if rest else None
+        if rest and self.depth and not self.spills:
+            self.stored, _ = self._bounds(rest[0], self.index)
         level = max(level, place_level, mask[1] if mask else 0, self.depth)
         condition = f"if ({mask[0]}) " if mask else ""
         self.statement(level, f"{condition}{place} = {to_memory(kind, value)};")

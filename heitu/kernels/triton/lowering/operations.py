@@ -38,7 +38,6 @@ def store(scope: Scope, operation: Operation) -> None:
     scope.settle_loads(plan.within)
     nest = Nest(scope, value.type.shape, store_order(scope, operation))
     nest.spills = plan.spill()
-    nest.only_stores = bool(rest) and not nest.spills
     nest.emit(lambda nest: nest.store(operation))
     scope.tiles.update(nest.spills)
 

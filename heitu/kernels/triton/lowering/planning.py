@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from heitu.kernels.triton.ir import Operation, Value
 from heitu.kernels.triton.lowering.ranges import REMAINDERS
-from heitu.kernels.triton.lowering.shapes import VIEWS, Coordinate, Index, operands_at
+from heitu.kernels.triton.lowering.shapes import VIEWS, Coordinate, Index, is_lazy, operands_at
 
 if TYPE_CHECKING:
     from heitu.kernels.triton.lowering.scope import Scope
@@ -152,20 +152,33 @@ def best_order(scope: Scope, shape: tuple[int, ...], values: Sequence[Value]) ->
     )
     for value in values:
         visit(value, whole)
-    last = max(range(len(shape)), key=lambda axis: (votes[axis], axis)) if shape else 0
-    return [axis for axis in range(len(shape)) if axis != last] + [last] if shape else []
+    if not shape:
+        return []
+    # Where memory does not decide, tiles are walked through as they lie.
+    usual = scope.layouts.innermost(shape)
+    last = max(range(len(shape)), key=lambda axis: (votes[axis], axis == usual, axis))
+    return [axis for axis in range(len(shape)) if axis != last] + [last]
 
 
 def store_order(scope: Scope, store: Operation) -> list[int]:
     """The axes of a nest of a store: the innermost is one along which memory is written in its order."""
     shape = store.operands[1].type.shape
+    last = contiguous_axis(scope, store.operands[0])
+    if last is None and shape:
+        last = scope.layouts.innermost(shape)
+    return [axis for axis in range(len(shape)) if axis != last] + ([last] if last is not None else [])
+
+
+def contiguous_axis(scope: Scope, pointer: Value) -> int | None:
+    """The axis of a tensor of pointers along which neighbours are neighbours in memory; None: not known."""
+    shape = pointer.type.shape
     whole = tuple(
         Coordinate(f"i{axis}", axis + 1) if n > 1 else Coordinate("0", 0) for axis, n in enumerate(shape)
     )
     for axis in reversed(range(len(shape))):
-        if shape[axis] > 1 and _step(scope, store.operands[0], whole, axis + 1) == 1:
-            return [each for each in range(len(shape)) if each != axis] + [axis]
-    return list(range(len(shape)))
+        if shape[axis] > 1 and _step(scope, pointer, whole, axis + 1) == 1:
+            return axis
+    return None
 
 
 def _step(scope: Scope, value: Value, index: Index, level: int) -> int | None:
@@ -177,7 +190,7 @@ def _step(scope: Scope, value: Value, index: Index, level: int) -> int | None:
     if value in scope.shifted:
         return _step(scope, scope.shifted[value].start, index, level)
     operation = value.operation
-    if operation is None:
+    if operation is None or not is_lazy(operation):
         return None
     name = operation.name
     if name == "arith.constant":

@@ -7,16 +7,18 @@ count and one number. A nest whose innermost loop is such a stretch needs no div
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, inf
 
 from heitu.kernels.triton.ir import Function, Operation, Value
 from heitu.kernels.triton.lowering.shapes import VIEWS
 
 REMAINDERS = ("arith.remsi", "arith.remui")
 QUOTIENTS = ("arith.divsi", "arith.divui")
+_SAME_AXES = ("tt.splat", "tt.broadcast", "arith.extsi", "arith.index_cast")
 _THROUGH = (*VIEWS, "arith.extsi", "arith.index_cast")
 # Shorter stretches are not worth a loop of their own.
 SHORTEST = 8
+SHORTEST_CHOICE = 32  # where a choice between memories is made once for a stretch
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,16 @@ class Ranges:
     Args:
         stretches: for the values that are remainders and quotients of counts, over how many elements.
         strips: for an axis' extent, what all these stretches are multiples of.
+        exclusive: the comparisons that never hold where some other of them does, as those that say from which
+            of several tensors an element of `torch.cat` comes.
+        uniform: for the comparisons that hold for all of a stretch or for none, over how many elements.
     """
 
     def __init__(self, function: Function) -> None:
         self.stretches: dict[Value, int] = {}
         self.strips: dict[int, int] = {}
+        self.exclusive: set[Value] = set()
+        self.uniform: dict[Value, int] = {}
         self._runs: dict[Value, Run | None] = {}
         self._counters: dict[Value, Operation] = {}
         for operation in function.walk():
@@ -57,6 +64,37 @@ class Ranges:
         for operation in function.walk():
             if operation.name in (*REMAINDERS, *QUOTIENTS) and operation.result.type.is_tensor:
                 self._note(operation.result)
+        self._find_exclusive(function)
+
+    def _find_exclusive(self, function: Function) -> None:
+        intervals: dict[Value, list[tuple[float, float, Operation]]] = {}
+        comparisons = []
+        for operation in function.walk():
+            if operation.name == "arith.cmpi" and operation.result.type.is_tensor:
+                found = interval(operation)
+                if found is not None:
+                    comparisons.append(operation)
+                    number, low, high = found
+                    intervals.setdefault(number, []).append((low, high, operation))
+        for same in intervals.values():
+            for low, high, operation in same:
+                if any(other_high < low or high < other_low for other_low, other_high, _ in same):
+                    self.exclusive.add(operation.result)
+        for operation in comparisons:
+            self._note_uniform(operation)
+
+    def _note_uniform(self, operation: Operation) -> None:
+        """A count is below a limit all along a stretch if both are multiples of its length."""
+        run, limit = self._run(operation.operands[0]), known(operation.operands[1])
+        if run is None or limit is None or run.axis == 1 or run.step != 1:
+            return
+        stretch = gcd(run.stretch, gcd(run.multiple, limit))
+        usual = self.strips.get(run.axis, run.axis)
+        strip = gcd(usual, stretch)
+        worth = operation.result in self.exclusive and strip >= SHORTEST_CHOICE
+        if (strip == usual or worth) and operation.text("predicate") in ("slt", "sge"):
+            self.strips[run.axis] = strip
+            self.uniform[operation.result] = stretch
 
     def _note(self, value: Value) -> None:
         run = self._run(value)
@@ -144,6 +182,27 @@ def divisor(operation: Operation) -> int | None:
         return None
     number = known(operation.operands[1])
     return number if number is not None and number > 0 else None
+
+
+def interval(comparison: Operation) -> tuple[Value, float, float] | None:
+    """What number a comparison with a constant is about, and from where to where it holds."""
+    left, right = comparison.operands
+    predicate = comparison.text("predicate")
+    limit, number = known(right), left
+    if limit is None:
+        limit, number = known(left), right
+        predicate = {"slt": "sgt", "sle": "sge", "sgt": "slt", "sge": "sle"}.get(predicate, "")
+    if limit is None:
+        return None
+    while number.operation is not None and number.operation.name in _SAME_AXES:
+        number = number.operation.operands[0]
+    bounds = {
+        "slt": (-inf, limit - 1),
+        "sle": (-inf, limit),
+        "sgt": (limit + 1, inf),
+        "sge": (limit, inf),
+    }.get(predicate)
+    return None if bounds is None else (number, *bounds)
 
 
 def known(value: Value) -> int | None:

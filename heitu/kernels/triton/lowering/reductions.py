@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from heitu.kernels.triton.ir import Operation, Region, Type
-from heitu.kernels.triton.lowering.nest import Nest
+from heitu.kernels.triton.lowering.nest import INDEPENDENT, Nest
 from heitu.kernels.triton.lowering.planning import Plan, best_order
 from heitu.kernels.triton.lowering.representation import register_type, rounded
 from heitu.kernels.triton.lowering.scope import Scope
-from heitu.kernels.triton.lowering.shapes import Index, flat_index
+from heitu.kernels.triton.lowering.shapes import Index
 from heitu.kernels.triton.lowering.totals import Total
 
 # Combinations that a loop may take in any order: OpenMP's name of each, and the C of what changes nothing.
@@ -87,12 +87,11 @@ def _identity(only: Operation, kind: Type) -> str:
     return text
 
 
-def _place(names: list[str], index: Index, axis: int, shape: tuple[int, ...], is_tensor: bool) -> list[str]:
-    if not is_tensor:
+def _place(scope: Scope, names: list[str], index: Index, axis: int, operation: Operation) -> list[str]:
+    if not operation.result.type.is_tensor:
         return names
-    rest = index[:axis] + index[axis + 1 :]
-    flat = flat_index(rest, shape[:axis] + shape[axis + 1 :]).text
-    return [f"{name}[{flat}]" for name in names]
+    place = scope.layouts.place(index[:axis] + index[axis + 1 :], operation.result.type.shape)
+    return [f"{name}[{place.text}]" for name in names]
 
 
 def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation, axis: int) -> None:
@@ -114,7 +113,6 @@ def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation
     nest = Nest(scope, shape, order, total=total)
     nest.spills = plan.spill()
     targets = [scope.place_for(result) for result in operation.results]
-    is_tensor = operation.result.type.is_tensor
     nest.statement(nest.outside, f"{total.kind} {total.name} = {total.identity};")
 
     def root(nest: Nest) -> None:
@@ -123,7 +121,7 @@ def _reduce_rows(scope: Scope, operation: Operation, plan: Plan, only: Operation
         for line in (*lines, f"{total.name} = {made};"):
             nest.statement(nest.depth, line)
 
-    (target,) = _place(targets, nest.index, axis, shape, is_tensor)
+    (target,) = _place(scope, targets, nest.index, axis, operation)
     nest.after[nest.outside].append(f"{target} = {rounded(kind, total.name)};")
     nest.emit(root)
     scope.tiles.update(nest.spills)
@@ -137,10 +135,10 @@ def _reduce_columns(
     shape = operands[0].type.shape
     order = [each for each in order if each != axis]
     outer, inner = (order[:-1], order[-1:]) if identity is not None else (order, [])
-    nest = Nest(scope, shape, [*outer, axis, *inner], "GCC ivdep" if inner else "")
+    nest = Nest(scope, shape, [*outer, axis, *inner], INDEPENDENT if inner else "")
     nest.spills = plan.spill()
     targets = [scope.place_for(result) for result in operation.results]
-    places = _place(targets, nest.index, axis, shape, operation.result.type.is_tensor)
+    places = _place(scope, targets, nest.index, axis, operation)
     counter = nest.index[axis].text
     region = operation.regions[0]
 

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from heitu.kernels.triton.ir import Block, Function, Operation, Region, Value
+from heitu.kernels.triton.lowering.intervals import Intervals
+from heitu.kernels.triton.lowering.layouts import Layouts
 from heitu.kernels.triton.lowering.nest import Nest, splat_literal
 from heitu.kernels.triton.lowering.planning import Plan, best_order
 from heitu.kernels.triton.lowering.ranges import Ranges
 from heitu.kernels.triton.lowering.representation import register_type
-from heitu.kernels.triton.lowering.shapes import VIEWS, flat_index, is_cheap, is_lazy
+from heitu.kernels.triton.lowering.shapes import VIEWS, is_cheap, is_lazy
 
 ALIGNMENT = 64
 
@@ -49,6 +51,8 @@ class Scope:
         self.places: dict[Value, str] = {}  # tiles that are kept free for what loops carry on
         self.shifted: dict[Value, Shifted] = {}
         self.ranges = Ranges(function)
+        self.intervals = Intervals(function)
+        self.layouts = Layouts(self, function)
         self.labels: dict[str, tuple[Block, str]] = {}  # blocks that are jumped to, with their names in C
         self.done: set[Operation] = set()
         self.loads: list[Value] = []  # those that are not computed yet, in their order
@@ -159,7 +163,7 @@ class Scope:
         def fill(nest: Nest) -> None:
             for value, name in targets.items():
                 text, _ = nest.value(value, nest.index)
-                nest.statement(nest.depth, f"{name}[{flat_index(nest.index, shape).text}] = {text};")
+                nest.statement(nest.depth, f"{name}[{self.layouts.place(nest.index, shape).text}] = {text};")
 
         nest.emit(fill)
         self.tiles.update(nest.spills)

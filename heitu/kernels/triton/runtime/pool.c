@@ -40,6 +40,8 @@ static struct {
           .arrived = PTHREAD_COND_INITIALIZER};
 
 static void (*team)(void (*)(void*), void*, unsigned, unsigned);
+static int (*threads_now)(void);
+static int usual_threads = 1;
 
 static pthread_mutex_t failure_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char* failure;
@@ -117,8 +119,11 @@ static void prepare_for_fork(void) {
   }
 }
 
-void heitu_share_threads(void (*parallel)(void (*)(void*), void*, unsigned, unsigned)) {
+void heitu_use_threads(int usual, int (*count)(void),
+                       void (*parallel)(void (*)(void*), void*, unsigned, unsigned)) {
   prepare_for_fork();
+  usual_threads = usual;
+  threads_now = count;
   team = parallel;
 }
 
@@ -144,6 +149,7 @@ int heitu_run_grid(Kernel kernel, const uint64_t* arguments, const int32_t* grid
   if (job.count <= 0) return 0;
   const int together = threads < 0;
   if (together) threads = -threads;
+  if (threads == 0) threads = threads_now != NULL ? threads_now() : usual_threads;
   if (threads > MOST_THREADS) threads = MOST_THREADS;
   if (threads > job.count) threads = (int)job.count;
   if (threads <= 1 || pthread_mutex_trylock(&pool.busy) != 0) {
