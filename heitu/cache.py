@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 from heitu.errors import ExitCode, HeituError
@@ -60,7 +61,8 @@ def private_cache() -> Path:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that a reader sees either all of it or the one before."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Threads of a process may write the same file at the same time, too.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         unfinished.write_bytes(content)
         os.replace(unfinished, path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from heitu.cache import cache_path, private_cache
+from heitu.cache import cache_path, private_cache, write_whole
 from heitu.errors import ExitCode, HeituError
 
 
@@ -53,3 +54,25 @@ def test_where_it_is_without_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert cache_path() == Path("/home/somebody/.cache/heitu")
+
+
+def test_threads_that_write_the_same_file(tmp_path: Path) -> None:
+    target, content = tmp_path / "library.so", os.urandom(1 << 20)
+    begin, failures = threading.Barrier(8), []
+
+    def write() -> None:
+        begin.wait()
+        try:
+            for _ in range(10):
+                write_whole(target, content)
+        except OSError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert target.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [target]

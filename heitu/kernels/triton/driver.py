@@ -139,6 +139,9 @@ class CPUDriver(DriverBase):  # type: ignore[misc]
 
     def launcher(self, source: Any, metadata: Any) -> Callable[..., None]:
         """What a launch of a compiled kernel calls."""
+        from heitu.kernels.triton import launching  # it needs the whole of triton
+
+        launching.install()
         move = Move(source, metadata)
         metadata = move.metadata()
         kinds = list(source.signature.values())

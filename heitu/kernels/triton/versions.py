@@ -12,6 +12,8 @@ RELEASE = tuple(int(number) for number in VERSION.split(".")[:2])
 # What a launch is given of a tensor descriptor besides its memory, shape and strides: whether padding is NaN
 # (3.5), and whether float32 is rounded to tf32 (3.7).
 DESCRIPTOR_FLAGS = 0 if RELEASE < (3, 5) else 1 if RELEASE < (3, 7) else 2
+# Those whose launches are remembered (launching.py).
+REMEMBERED = ((3, 9),)
 # What a compiled kernel is read with besides what it says of itself.
 METADATA: dict[str, Any] = {"cluster_dims": (1, 1, 1)} if RELEASE < (3, 6) else {}
 

@@ -1,5 +1,7 @@
 // What `kernel[grid](...)` calls in the end: packs Python's arguments and runs the grid.
 #define PY_SSIZE_T_CLEAN
+#include "launcher.h"
+
 #include <Python.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,10 +10,7 @@
 
 #include "pool.h"
 
-#define BEFORE_ARGUMENTS 9  // grid (3), stream, function, two kinds of metadata, two hooks
-#define MOST_ARGUMENTS 512
-
-typedef struct {
+struct Launcher {
   PyObject_HEAD char* kinds;  // one letter an argument; parentheses around those of a tuple
   int64_t scratch_bytes;
   int threads;
@@ -22,7 +21,7 @@ typedef struct {
   PyObject* beyond;     // called with (x, y, z) where they are more; raises
   uint64_t* launches;   // NULL, or where launches are counted
   vectorcallfunc vectorcall;
-} Launcher;
+};
 
 static PyObject *data_ptr_name, *is_cuda_name, *is_pinned_name;
 
@@ -219,7 +218,7 @@ static int collect(PyObject* items, PyObject* value, const char** kinds) {
 }
 
 static int record_launch(Launcher* self, Kernel kernel, const uint64_t* slots, int used,
-                         const int32_t* grid, PyObject* const* arguments, Py_ssize_t given) {
+                         const int32_t* grid, PyObject* const* values, Py_ssize_t given) {
   Launch* launch = PyObject_New(Launch, &LaunchType);
   if (launch == NULL) return -1;
   Py_INCREF(self);
@@ -232,7 +231,7 @@ static int record_launch(Launcher* self, Kernel kernel, const uint64_t* slots, i
   const char* kinds = self->kinds;
   if (items == NULL) goto done;
   for (Py_ssize_t i = 0; i < given && *kinds != '\0'; ++i) {
-    if (collect(items, arguments[i], &kinds) < 0) goto done;
+    if (collect(items, values[i], &kinds) < 0) goto done;
   }
   result = PyObject_CallFunctionObjArgs(self->record, (PyObject*)launch, items, NULL);
 done:
@@ -242,51 +241,62 @@ done:
   return result == NULL ? -1 : 0;
 }
 
+int heitu_launch_grid(Launcher* self, Kernel kernel, PyObject* const* extents,
+                      PyObject* const* values, Py_ssize_t given, const Hooks* hooks) {
+  int32_t grid[3];
+  for (int i = 0; i < 3; ++i) {
+    const long extent = PyLong_AsLong(extents[i]);
+    if (extent == -1 && PyErr_Occurred()) return -1;
+    if (extent > INT32_MAX || extent < INT32_MIN) {
+      PyErr_Format(PyExc_OverflowError,
+                   "a grid has at most %ld programs in each direction, not %ld", (long)INT32_MAX,
+                   extent);
+      return -1;
+    }
+    grid[i] = (int32_t)extent;
+  }
+  uint64_t slots[MOST_ARGUMENTS];
+  int used = 0;
+  const char* kinds = self->kinds;
+  for (Py_ssize_t i = 0; i < given && *kinds != '\0'; ++i) {
+    const int more =
+        pack(values[i], &kinds, slots + used, MOST_ARGUMENTS - used, self->device_only);
+    if (more < 0) return -1;
+    used += more;
+  }
+  if (*kinds != '\0') {
+    PyErr_SetString(PyExc_TypeError, "a kernel was launched with too few arguments");
+    return -1;
+  }
+  if ((int64_t)grid[0] * grid[1] * grid[2] <= 0) return 0;
+  if (self->beyond != Py_None && within(self, grid) < 0) return -1;
+  if (hooks != NULL && call_hook(hooks->enter, hooks->metadata) < 0) return -1;
+  int recorded = 0;
+  if (self->capturing != Py_None) {
+    PyObject* answer = PyObject_CallNoArgs(self->capturing);
+    if (answer == NULL) return -1;
+    recorded = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+  }
+  const int code = recorded ? record_launch(self, kernel, slots, used, grid, values, given)
+                            : run(self, kernel, slots, grid);
+  return code < 0 || hooks == NULL ? code : call_hook(hooks->leave, hooks->metadata);
+}
+
 static PyObject* launcher_vectorcall(PyObject* object, PyObject* const* arguments, size_t count,
                                      PyObject* names) {
-  Launcher* self = (Launcher*)object;
   const Py_ssize_t given = PyVectorcall_NARGS(count);
   if (given < BEFORE_ARGUMENTS || (names != NULL && PyTuple_GET_SIZE(names) > 0)) {
     PyErr_SetString(PyExc_TypeError, "a launcher takes a grid, a stream, hooks and arguments");
     return NULL;
   }
-  int32_t grid[3];
-  for (int i = 0; i < 3; ++i) {
-    const long extent = PyLong_AsLong(arguments[i]);
-    if (extent == -1 && PyErr_Occurred()) return NULL;
-    grid[i] = (int32_t)extent;
-  }
   const Kernel kernel = (Kernel)PyLong_AsVoidPtr(arguments[4]);
   if (kernel == NULL && PyErr_Occurred()) return NULL;
-  uint64_t slots[MOST_ARGUMENTS];
-  int used = 0;
-  const char* kinds = self->kinds;
-  for (Py_ssize_t i = BEFORE_ARGUMENTS; i < given && *kinds != '\0'; ++i) {
-    const int more =
-        pack(arguments[i], &kinds, slots + used, MOST_ARGUMENTS - used, self->device_only);
-    if (more < 0) return NULL;
-    used += more;
-  }
-  if (*kinds != '\0') {
-    PyErr_SetString(PyExc_TypeError, "a kernel was launched with too few arguments");
-    return NULL;
-  }
-  if ((int64_t)grid[0] * grid[1] * grid[2] > 0) {
-    if (self->beyond != Py_None && within(self, grid) < 0) return NULL;
-    if (call_hook(arguments[7], arguments[6]) < 0) return NULL;
-    int recorded = 0;
-    if (self->capturing != Py_None) {
-      PyObject* answer = PyObject_CallNoArgs(self->capturing);
-      if (answer == NULL) return NULL;
-      recorded = PyObject_IsTrue(answer);
-      Py_DECREF(answer);
-    }
-    const int code = recorded
-                         ? record_launch(self, kernel, slots, used, grid,
-                                         arguments + BEFORE_ARGUMENTS, given - BEFORE_ARGUMENTS)
-                         : run(self, kernel, slots, grid);
-    if (code < 0 || call_hook(arguments[8], arguments[6]) < 0) return NULL;
-  }
+  const Hooks hooks = {arguments[7], arguments[8], arguments[6]};
+  const int code =
+      heitu_launch_grid((Launcher*)object, kernel, arguments, arguments + BEFORE_ARGUMENTS,
+                        given - BEFORE_ARGUMENTS, &hooks);
+  if (code < 0) return NULL;
   Py_RETURN_NONE;
 }
 
@@ -331,7 +341,7 @@ static void launcher_dealloc(PyObject* object) {
   Py_TYPE(object)->tp_free(object);
 }
 
-static PyTypeObject LauncherType = {
+PyTypeObject heitu_LauncherType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "heitu_triton_runtime.Launcher",
     .tp_basicsize = sizeof(Launcher),
     .tp_dealloc = launcher_dealloc,
@@ -349,12 +359,15 @@ PyMODINIT_FUNC PyInit_heitu_triton_runtime(void) {
   is_cuda_name = PyUnicode_InternFromString("is_cuda");
   is_pinned_name = PyUnicode_InternFromString("is_pinned");
   if (data_ptr_name == NULL || is_cuda_name == NULL || is_pinned_name == NULL ||
-      PyType_Ready(&LauncherType) < 0 || PyType_Ready(&LaunchType) < 0) {
+      PyType_Ready(&heitu_LauncherType) < 0 || PyType_Ready(&LaunchType) < 0 ||
+      heitu_prepare_run() < 0) {
     return NULL;
   }
   PyObject* made = PyModule_Create(&module);
   if (made == NULL) return NULL;
-  Py_INCREF(&LauncherType);
-  if (PyModule_AddObject(made, "Launcher", (PyObject*)&LauncherType) < 0) return NULL;
+  if (PyModule_AddObjectRef(made, "Launcher", (PyObject*)&heitu_LauncherType) < 0 ||
+      PyModule_AddObjectRef(made, "Run", (PyObject*)&heitu_RunType) < 0) {
+    return NULL;
+  }
   return made;
 }
