@@ -68,6 +68,22 @@ def taken(function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> A
     return _run().original(function, *arguments, grid=(1,), warmup=True, **named)
 
 
+def test_triton_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, out = torch.ones(16), torch.zeros(16)
+    for by in (2.0, 3):
+        scaled[(1,)](x, out, 16, by, B=16)
+
+    def asked(*_: Any) -> None:
+        raise AssertionError("Triton was asked for the kernel")
+
+    monkeypatch.setattr(jit, "compute_cache_key", asked)
+    for by in (5.0, 7, 9.0):
+        scaled[lambda _: (1,)](x, out, 16, by, B=16)
+        assert out.tolist() == [by] * 16
+    with pytest.raises(AssertionError, match="Triton was asked"):
+        scaled[(1,)](x.double(), out, 16, 2.0, B=16)
+
+
 def values(chance: random.Random) -> tuple[Any, ...]:
     dtype = chance.choice([torch.float32, torch.float64, torch.int32, torch.float16, torch.bool])
     x = torch.ones(80, dtype=dtype)[chance.choice([0, 1, 4, 16]) :]

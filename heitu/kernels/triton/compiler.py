@@ -13,7 +13,7 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
 from heitu.kernels.triton import compilation
-from heitu.kernels.triton.effects import shared_bytes, waits_for_others, written
+from heitu.kernels.triton.effects import asserts, shared_bytes, waits_for_others, written
 from heitu.kernels.triton.ir import Module
 from heitu.kernels.triton.lowering.checked import instrument
 from heitu.kernels.triton.lowering.module import lower
@@ -149,6 +149,7 @@ class CPUBackend(BaseBackend):  # type: ignore[misc]
         metadata["shared"] = shared_bytes(parsed, options.num_warps)
         metadata.update(METADATA)
         metadata["scratch_bytes"] = program.scratch_bytes
+        metadata["asserts"] = asserts(parsed)
         metadata["waits_for_others"] = options.launch_cooperative_grid or waits_for_others(parsed)
         metadata["written"] = written(parsed.kernel)
         metadata["global_scratch_size"] = 0

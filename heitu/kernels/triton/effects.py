@@ -20,6 +20,12 @@ def waits_for_others(module: Module) -> bool:
     )
 
 
+def asserts(module: Module) -> bool:
+    """Whether a launch may raise what a program's assertion says."""
+    operations = (each for function in module.functions.values() for each in function.walk())
+    return any(each.name == "tt.assert" for each in operations)
+
+
 def shared_bytes(module: Module, warps: int) -> int:
     """What a GPU takes for reductions at least: a word for each warp. Programs divide by it."""
     operations = (each for function in module.functions.values() for each in function.walk())

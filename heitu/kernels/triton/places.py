@@ -19,7 +19,8 @@ class Move:
 
     Args:
         source: of a kernel, as Triton has it.
-        metadata: of the compiled kernel, with `defined` (file, line and column, or None) and `checked_sites`.
+        metadata: of the compiled kernel, with `defined` (file, line and column, or None), `asserts` and
+            `checked_sites`.
     """
 
     def __init__(self, source: Any, metadata: Any) -> None:
@@ -38,7 +39,7 @@ class Move:
 
     def launcher(self, launch: Callable[..., None]) -> Callable[..., None]:
         """What launches, naming files of this program in what it raises."""
-        if self._here == self._there:
+        if self._here == self._there or not self._metadata.asserts:
             return launch
 
         def moved(*arguments: Any) -> None:
