@@ -23,7 +23,7 @@ struct Launcher {
   vectorcallfunc vectorcall;
 };
 
-static PyObject *data_ptr_name, *is_cuda_name, *is_pinned_name;
+static PyObject *data_ptr_name, *is_cuda_name, *is_pinned_name, *calls_name;
 
 // Whether a GPU could read the tensor: what does not say where it lies is taken for granted.
 static int is_reachable(PyObject* value) {
@@ -139,6 +139,11 @@ static int pack(PyObject* value, const char** kinds, uint64_t* slots, int room, 
 
 static int call_hook(PyObject* hook, PyObject* metadata) {
   if (hook == Py_None) return 0;
+  PyObject* chain = PyObject_GetAttr(hook, calls_name);  // what Triton calls one after the other
+  if (chain == NULL) PyErr_Clear();
+  const int empty = chain != NULL && PyList_CheckExact(chain) && PyList_GET_SIZE(chain) == 0;
+  Py_XDECREF(chain);
+  if (empty) return 0;
   PyObject* result = PyObject_CallOneArg(hook, metadata);
   Py_XDECREF(result);
   return result == NULL ? -1 : 0;
@@ -358,9 +363,10 @@ PyMODINIT_FUNC PyInit_heitu_triton_runtime(void) {
   data_ptr_name = PyUnicode_InternFromString("data_ptr");
   is_cuda_name = PyUnicode_InternFromString("is_cuda");
   is_pinned_name = PyUnicode_InternFromString("is_pinned");
+  calls_name = PyUnicode_InternFromString("calls");
   if (data_ptr_name == NULL || is_cuda_name == NULL || is_pinned_name == NULL ||
-      PyType_Ready(&heitu_LauncherType) < 0 || PyType_Ready(&LaunchType) < 0 ||
-      heitu_prepare_run() < 0) {
+      calls_name == NULL || PyType_Ready(&heitu_LauncherType) < 0 ||
+      PyType_Ready(&LaunchType) < 0 || heitu_prepare_run() < 0) {
     return NULL;
   }
   PyObject* made = PyModule_Create(&module);
