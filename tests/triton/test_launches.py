@@ -141,6 +141,13 @@ def test_names_in_another_order() -> None:
             assert out.tolist() == [float(named["by"])] * named["n"] + [0.0] * (64 - named["n"])
 
 
+def test_numbers_of_other_widths() -> None:
+    x, out = torch.ones(16), torch.zeros(16)
+    for _ in range(2):
+        for by in (16, 2**40, 3, 2**40 + 1, 0.5):
+            assert scaled[(1,)](x, out, 16, by, 16) is taken(scaled, (x, out, 16, by, 16), {})
+
+
 @triton.jit
 def kept(out, VALUE: tl.constexpr, TEXT: tl.constexpr = "a"):
     tl.store(out, VALUE)

@@ -84,6 +84,20 @@ def test_what_is_done_with_such_tiles(kind: str, step: int, X: int, R: int) -> N
 
 
 @triton.jit
+def product(x, out, X: tl.constexpr, R: tl.constexpr):
+    tile = tl.load(x + tl.arange(0, X)[:, None] + X * tl.arange(0, R)[None, :])
+    made = tl.dot(tl.trans(tile), tile, input_precision="ieee")
+    tl.store(out + tl.arange(0, R)[:, None] * R + tl.arange(0, R)[None, :], made)
+
+
+def test_what_takes_rows_only() -> None:
+    x = torch.randn(16, 32)
+    out = torch.empty(16, 16)
+    product[(1,)](x, out, 32, 16)
+    torch.testing.assert_close(out, x @ x.T, rtol=1e-5, atol=1e-5)
+
+
+@triton.jit
 def carried(x, out, turns, X: tl.constexpr, R: tl.constexpr):
     i, j = tl.arange(0, X)[:, None], tl.arange(0, R)[None, :]
     tile = tl.load(x + i + X * j)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 import triton
 import triton.language as tl
+
+from tests.triton.conftest import Load
 
 
 @triton.jit
@@ -167,3 +171,58 @@ def test_masks_that_hold_for_whole_rows(columns: int, X: int) -> None:
     wanted[:3, :columns], wanted[3, :columns] = x[:3], 2.0
     wanted[3] *= -1
     assert torch.equal(out, wanted)
+
+
+NUMBERS = (0, 1, 2, 7, 31, 32, 33, 64, 2**20, 2**30, 2**31 - 40, -1, -2, -33)
+SIGNS = ("<", "<=", ">", ">=", "==", "!=")
+BOTH = {"//": "quotient({}, {})", "%": "remainder({}, {})"}
+
+
+def number(chance: random.Random, depth: int) -> tuple[str, str]:
+    """An expression of places in a row, counters and constants: as Triton takes it, and as torch does."""
+    if depth == 0 or chance.random() < 0.2:
+        name = chance.choice(["at", "at", "turn", "program"])
+        return name, name
+    first = number(chance, depth - 1)
+    sign = chance.choice(["+", "+", "-", "-", "*", "//", "%"])
+    if sign in BOTH:
+        by = str(chance.choice([1, 3, 8, 32]))
+        return f"({first[0]} {sign} {by})", BOTH[sign].format(first[1], by)
+    constant = str(chance.choice(NUMBERS))
+    second = (constant, constant) if chance.random() < 0.6 else number(chance, depth - 1)
+    return f"({first[0]} {sign} {second[0]})", f"({first[1]} {sign} {second[1]})"
+
+
+def truncated(first: torch.Tensor, by: int) -> torch.Tensor:
+    return torch.div(first, by, rounding_mode="trunc")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_comparisons_of_numbers_with_known_limits(load: Load, seed: int) -> None:
+    chance = random.Random(seed)
+    tests = []
+    for _ in range(40):
+        left, sign = number(chance, 3), chance.choice(SIGNS)
+        right = (str(chance.choice(NUMBERS)),) * 2 if chance.random() < 0.7 else number(chance, 1)
+        tests.append(tuple(f"{a} {sign} {b}" for a, b in zip(left, right, strict=True)))
+    start, stop, step = chance.choice([(0, 64, 32), (0, 3, 1), (5, 40, 7), (-32, 32, 16), (3, 4, 9)])
+    lines = "".join(
+        f"        tl.store(out + {k * 32} + at, tl.where({test}, at + 1, 0))\n"
+        for k, (test, _) in enumerate(tests)
+    )
+    module = load(
+        "@triton.jit\ndef judged(result, B: tl.constexpr):\n"
+        "    at = tl.arange(0, B)\n    program = tl.program_id(0)\n"
+        f"    for turn in tl.range({start}, {stop}, {step}):\n"
+        f"        out = result + ((turn - {start}) // {step} * 2 + program) * {len(tests) * 32}\n{lines}"
+    )
+    turns = range(start, stop, step)
+    found = torch.full((len(turns), 2, len(tests), 32), -1, dtype=torch.int32)
+    module.judged[(2,)](found, 32)
+    names = {"quotient": truncated, "remainder": torch.fmod, "at": torch.arange(32, dtype=torch.int32)}
+    for row, turn in enumerate(turns):
+        for program in range(2):
+            names["turn"], names["program"] = torch.tensor([[turn], [program]], dtype=torch.int32)
+            for k, (text, test) in enumerate(tests):
+                wanted = torch.where(eval(test, dict(names)), names["at"] + 1, 0)
+                assert torch.equal(found[row, program, k], wanted), (text, turn, program)
