@@ -226,3 +226,57 @@ def test_comparisons_of_numbers_with_known_limits(load: Load, seed: int) -> None
             for k, (text, test) in enumerate(tests):
                 wanted = torch.where(eval(test, dict(names)), names["at"] + 1, 0)
                 assert torch.equal(found[row, program, k], wanted), (text, turn, program)
+
+
+@triton.jit
+def at_most(x, out, LIMIT: tl.constexpr, flag, n, X: tl.constexpr, R: tl.constexpr, KIND: tl.constexpr):
+    i = tl.program_id(0) * X + tl.arange(0, X)[None, :]
+    j = tl.arange(0, R)[:, None]
+    value = tl.load(x + 256 * j + i, i < n, other=5.0)
+    if KIND == "at most":
+        value = tl.where(i <= LIMIT, value, 2.0)
+    elif KIND == "beyond":
+        value = tl.where(i > LIMIT, value, 2.0)
+    elif KIND == "turned":
+        value = tl.where(i >= LIMIT, tl.where(LIMIT > j, value, 2.0), 3.0)
+    elif KIND == "rows":
+        value = tl.where(j < 2, value, 2.0)
+    elif KIND == "flag":
+        value = tl.where(flag > 0, value, 2.0)
+    tl.store(out + 256 * j + i, value, i < 250)
+
+
+@pytest.mark.parametrize("kind", ["at most", "beyond", "turned", "rows", "flag"])
+@pytest.mark.parametrize("X", [8, 64, 256])
+@pytest.mark.parametrize(("limit", "flag", "n"), [(128, 1, 256), (64, 0, 200), (0, 1, 64), (3, 0, 7)])
+def test_choices_that_hold_for_rows_or_parts_of_them(
+    kind: str, X: int, limit: int, flag: int, n: int
+) -> None:
+    x, out = torch.randn(4, 256), torch.full((4, 256), -7.0)
+    at_most[(256 // X,)](x, out, limit, flag, n, X, 4, kind)
+    i, j = torch.arange(256)[None, :], torch.arange(4)[:, None]
+    value = torch.where(i < n, x, 5.0)
+    wanted = {
+        "at most": torch.where(i <= limit, value, 2.0),
+        "beyond": torch.where(i > limit, value, 2.0),
+        "turned": torch.where(i >= limit, torch.where(limit > j, value, 2.0), 3.0),
+        "rows": torch.where(j < 2, value, 2.0),
+        "flag": value if flag else torch.full_like(value, 2.0),
+    }[kind]
+    assert torch.equal(out, torch.where(i < 250, wanted, -7.0))
+
+
+@triton.jit
+def partly(x, asked, out, n, B: tl.constexpr):
+    at = tl.arange(0, B)
+    both = (tl.load(asked + at) != 0) & (at < n)
+    tl.store(out + at, tl.load(x + at, both, other=4.0), mask=at < 60)
+
+
+@pytest.mark.parametrize("n", [0, 30, 64])
+def test_masks_of_which_a_part_ends_rows(n: int) -> None:
+    x, out, asked = torch.randn(64), torch.zeros(64), torch.randint(2, (64,), dtype=torch.int32)
+    partly[(1,)](x, asked, out, n, 64)
+    at = torch.arange(64)
+    wanted = torch.where((asked != 0) & (at < n), x, 4.0)
+    assert torch.equal(out, torch.where(at < 60, wanted, 0))
