@@ -238,7 +238,7 @@ def at_most(x, out, LIMIT: tl.constexpr, flag, n, X: tl.constexpr, R: tl.constex
     elif KIND == "beyond":
         value = tl.where(i > LIMIT, value, 2.0)
     elif KIND == "turned":
-        value = tl.where(i >= LIMIT, tl.where(LIMIT > j, value, 2.0), 3.0)
+        value = tl.where(i >= LIMIT, tl.where(j < LIMIT, value, 2.0), 3.0)
     elif KIND == "rows":
         value = tl.where(j < 2, value, 2.0)
     elif KIND == "flag":
