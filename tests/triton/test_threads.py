@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+
+import pytest
+import torch
+import triton
+
+from heitu.kernels.triton import compilation, driver
 
 PROGRAM = """
 import os, threading, torch, triton, triton.language as tl
@@ -39,8 +48,8 @@ assert all(torch.equal(out, x + 1) for out in outs)
 out = torch.zeros(50000)
 child = os.fork()
 if child == 0:  # where OpenMP's threads are not
-    torch.set_num_threads(1)
     launch(out)
+    torch.set_num_threads(1)
     os._exit(0 if torch.equal(out, x + 1) else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
@@ -59,3 +68,24 @@ def test_kernels_run_on_torchs_threads_and_on_their_own_in_a_child(tmp_path: Pat
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3])
+def test_they_are_as_many_as_torch_says(wanted: int) -> None:
+    assert isinstance(triton.runtime.driver.active, driver.CPUDriver)
+    compilation.share_threads(driver.threads())
+    before, seen = torch.get_num_threads(), set()
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    def kernel(*_: int) -> None:
+        seen.add(threading.get_native_id())
+        time.sleep(0.005)
+
+    run = ctypes.CDLL(str(compilation.runtime().__file__)).heitu_run_grid
+    torch.set_num_threads(wanted)
+    try:
+        code = run(kernel, None, (ctypes.c_int32 * 3)(40, 1, 1), ctypes.c_int64(0), driver.AS_TORCH)
+    finally:
+        torch.set_num_threads(before)
+    assert code == 0
+    assert len(seen) == wanted
