@@ -88,3 +88,33 @@ def test_whole_numbers(columns: int) -> None:
         exclusive ^= column
     expected = [value.sum(1).to(torch.int32), value.amax(1), value.amin(1), exclusive]
     assert torch.equal(out, torch.stack(expected, 1))
+
+
+@triton.jit
+def extremes(x, out, value, C: tl.constexpr, N: tl.constexpr, LEFT: tl.constexpr, AXIS: tl.constexpr):
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, N)[None, :]
+    tile = tl.load(x + i * N + j) if AXIS == 1 else tl.load(x + j * C + i).trans()
+    rows = tl.arange(0, C)
+    tl.store(out + rows, tl.argmax(tile, AXIS, tie_break_left=LEFT))
+    tl.store(out + C + rows, tl.argmin(tile, AXIS, tie_break_left=LEFT))
+    highest, place = tl.max(tile, AXIS, return_indices=True)
+    tl.store(value + rows, highest)
+    tl.store(out + 2 * C + rows, place)
+
+
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_argmax_and_argmin_skip_nan(left: bool, axis: int) -> None:
+    nan = float("nan")
+    x = torch.randn(16, 16)
+    x[torch.rand(16, 16) < 0.3] = nan
+    x[0], x[1, :3], x[2, 13:], x[3], x[4, 5] = nan, nan, nan, torch.arange(16.0), nan
+    x[5, 0], x[5, 1:] = 1.0, nan
+    x[6:, 15] = 0.5
+    given = x if axis == 1 else x.T.contiguous()
+    out, value = torch.empty(3, 16, dtype=torch.int32), torch.empty(16)
+    extremes[(1,)](given, out, value, 16, 16, left, axis)
+    highest, lowest = x.nan_to_num(-torch.inf), x.nan_to_num(torch.inf)
+    wanted = torch.stack([highest.argmax(1), lowest.argmin(1), highest.argmax(1)])
+    assert torch.equal(out, wanted.int())
+    assert torch.equal(value[1:], highest.amax(1)[1:])

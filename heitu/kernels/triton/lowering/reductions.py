@@ -61,6 +61,23 @@ def _only_operation(region: Region) -> Operation | None:
     return only if same and end.operands == only.results else None
 
 
+def _only_compares(region: Region) -> bool:
+    """Whether a combination of several values chooses by which of two floats is higher, or lower.
+
+    So do `tl.argmax` and `tl.argmin`, which are to skip NaN. The comparison is false with a NaN on either side,
+    so that which of the two is taken would hang on the order.
+    """
+    arguments = region.block.arguments
+    compared = [each for each in region.block.operations if each.name == "arith.cmpf"]
+    pair = {arguments[0], arguments[len(arguments) // 2]}
+    predicates = {each.text("predicate") for each in compared} - {"oeq"}
+    return (
+        len(arguments) > 2
+        and predicates in ({"ogt"}, {"olt"})
+        and all(set(each.operands) == pair for each in compared)
+    )
+
+
 def reduce(scope: Scope, operation: Operation) -> None:
     """`tt.reduce`: results are tiles, or scalars where one axis was all."""
     axis = operation.integer("axis")
@@ -141,6 +158,7 @@ def _reduce_columns(
     places = _place(scope, targets, nest.index, axis, operation)
     counter = nest.index[axis].text
     region = operation.regions[0]
+    skips_nan = _only_compares(region)
 
     def root(nest: Nest) -> None:
         elements = [nest.value(value, nest.index)[0] for value in operands]
@@ -152,7 +170,8 @@ def _reduce_columns(
         for place, element in zip(places, elements, strict=True):
             nest.statement(nest.depth, f"if ({counter} == 0) {place} = {element};")
         if shape[axis] > 1:
-            nest.statement(nest.depth, f"if ({counter} != 0) {{")
+            number = f" && {elements[0]} == {elements[0]}" if skips_nan else ""
+            nest.statement(nest.depth, f"if ({counter} != 0{number}) {{")
             made = combine(scope, region, [*places, *elements], nest, nest.depth)
             for place, text in zip(places, made, strict=True):
                 nest.statement(nest.depth, f"{place} = {text};")
