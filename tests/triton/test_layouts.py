@@ -130,3 +130,21 @@ def test_they_lie_as_they_are_walked_through() -> None:
     text = lower(read(kernel.asm["ttir"])).text
     assert "[i1 * 16 + i2]" in text
     assert "* 32 + i1]" not in text
+
+
+@triton.jit
+def scattered(x, out, N: tl.constexpr):
+    place = tl.sort(tl.load(x + tl.arange(0, N)))
+    for _ in tl.static_range(12):
+        place = (place + place) % N + (place ^ 1) * 0
+    tl.store(out + place, tl.load(x + place) + 1)
+
+
+def test_places_that_many_operations_make() -> None:
+    x = torch.randperm(64, dtype=torch.int32)
+    out = torch.full((64,), -1, dtype=torch.int32)
+    scattered[(1,)](x, out, 64)
+    wanted = torch.full((64,), -1, dtype=torch.int32)
+    places = (torch.arange(64) * 2**12 % 64).unique()
+    wanted[places] = x[places] + 1
+    assert torch.equal(out, wanted)

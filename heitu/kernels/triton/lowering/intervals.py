@@ -27,6 +27,7 @@ class Intervals:
 
     def __init__(self, function: Function) -> None:
         self._known: dict[Value, Interval | None] = {}
+        self._always: dict[Value, bool] = {}
         self._counters: dict[Value, Operation] = {
             operation.regions[0].block.arguments[0]: operation
             for operation in function.walk()
@@ -35,6 +36,11 @@ class Intervals:
 
     def always(self, mask: Value) -> bool:
         """Whether a mask is known to hold for all elements."""
+        if mask not in self._always:
+            self._always[mask] = self._find_always(mask)
+        return self._always[mask]
+
+    def _find_always(self, mask: Value) -> bool:
         operation = mask.operation
         if operation is None or mask.type.element != "i1":
             return False

@@ -127,6 +127,7 @@ class Plan:
 def best_order(scope: Scope, shape: tuple[int, ...], values: Sequence[Value]) -> list[int]:
     """The axes of a nest, outermost first: the innermost is one along which memory is read in its order."""
     votes = [0] * len(shape)
+    steps = [_Steps(scope, axis + 1) for axis in range(len(shape))]
     seen: set[tuple[Value, Index]] = set()
 
     def visit(value: Value, index: Index) -> None:
@@ -144,7 +145,7 @@ def best_order(scope: Scope, shape: tuple[int, ...], values: Sequence[Value]) ->
 
     def vote(pointer: Value, index: Index) -> None:
         for axis in range(len(shape)):
-            if shape[axis] > 1 and _step(scope, pointer, index, axis + 1) == 1:
+            if shape[axis] > 1 and steps[axis].of(pointer, index) == 1:
                 votes[axis] += 1
 
     whole = tuple(
@@ -176,39 +177,53 @@ def contiguous_axis(scope: Scope, pointer: Value) -> int | None:
         Coordinate(f"i{axis}", axis + 1) if n > 1 else Coordinate("0", 0) for axis, n in enumerate(shape)
     )
     for axis in reversed(range(len(shape))):
-        if shape[axis] > 1 and _step(scope, pointer, whole, axis + 1) == 1:
+        if shape[axis] > 1 and _Steps(scope, axis + 1).of(pointer, whole) == 1:
             return axis
     return None
 
 
-def _step(scope: Scope, value: Value, index: Index, level: int) -> int | None:
-    """By how many elements a pointer, or a number, moves along a coordinate; None: not a known number."""
-    if not value.type.is_tensor or all(coordinate.level != level for coordinate in index):
-        return 0
-    if scope.tile(value) is not None:
-        return None
-    if value in scope.shifted:
-        return _step(scope, scope.shifted[value].start, index, level)
-    operation = value.operation
-    if operation is None or not is_lazy(operation):
-        return None
-    name = operation.name
-    if name == "arith.constant":
-        return 0
-    if name == "tt.make_range":
-        return 1 if index[0].text == f"i{level - 1}" else None
-    parts = [_step(scope, *part, level) for part in operands_at(operation, index)]
-    if any(part is None for part in parts):
-        return None
-    steps = [int(part or 0) for part in parts]
-    if name in ("tt.addptr", "arith.addi"):
-        return steps[0] + steps[1]
-    if name == "arith.subi":
-        return steps[0] - steps[1]
-    if name == "arith.muli":
+class _Steps:
+    """By how many elements pointers, and numbers, move along one coordinate; None: not a known number."""
+
+    def __init__(self, scope: Scope, level: int) -> None:
+        self.scope = scope
+        self.level = level
+        self._known: dict[tuple[Value, Index], int | None] = {}
+
+    def of(self, value: Value, index: Index) -> int | None:
+        if not value.type.is_tensor or all(coordinate.level != self.level for coordinate in index):
+            return 0
+        key = (value, index)
+        if key not in self._known:
+            self._known[key] = self._find(value, index)
+        return self._known[key]
+
+    def _find(self, value: Value, index: Index) -> int | None:
+        scope = self.scope
+        if scope.tile(value) is not None:
+            return None
+        if value in scope.shifted:
+            return self.of(scope.shifted[value].start, index)
+        operation = value.operation
+        if operation is None or not is_lazy(operation):
+            return None
+        name = operation.name
+        if name == "arith.constant":
+            return 0
+        if name == "tt.make_range":
+            return 1 if index[0].text == f"i{self.level - 1}" else None
+        parts = [self.of(*part) for part in operands_at(operation, index)]
+        if any(part is None for part in parts):
+            return None
+        steps = [int(part or 0) for part in parts]
+        if name in ("tt.addptr", "arith.addi"):
+            return steps[0] + steps[1]
+        if name == "arith.subi":
+            return steps[0] - steps[1]
+        if name == "arith.muli":
+            return 0 if not any(steps) else None
+        if name in (*VIEWS, "tt.reshape", "arith.extsi", "arith.index_cast"):
+            return steps[0]
+        if value in scope.ranges.stretches and steps[0] in (0, 1):
+            return steps[0] if name in REMAINDERS else 0
         return 0 if not any(steps) else None
-    if name in (*VIEWS, "tt.reshape", "arith.extsi", "arith.index_cast"):
-        return steps[0]
-    if value in scope.ranges.stretches and steps[0] in (0, 1):
-        return steps[0] if name in REMAINDERS else 0
-    return 0 if not any(steps) else None

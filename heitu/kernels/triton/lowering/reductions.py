@@ -64,8 +64,8 @@ def _only_operation(region: Region) -> Operation | None:
 def _only_compares(region: Region) -> bool:
     """Whether a combination of several values chooses by which of two floats is higher, or lower.
 
-    So do `tl.argmax` and `tl.argmin`, which are to skip NaN. The comparison is false with a NaN on either side,
-    so that which of the two is taken would hang on the order.
+    So do `tl.argmax` and `tl.argmin`, which are to skip NaN. The comparison is false with a NaN on either
+    side, so that which of the two is taken would hang on the order.
     """
     arguments = region.block.arguments
     compared = [each for each in region.block.operations if each.name == "arith.cmpf"]
